@@ -1,0 +1,92 @@
+"""Reads a completion: reasoning between think tags, then content, with Hermes-style `<tool_call>` JSON blocks.
+
+Linear scanners over capped input; no regular expression sees untrusted text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rolloom.envs.types import AssistantTurn, ToolCall
+
+MAX_CHARS = 200_000
+MAX_TOOL_CALLS = 32
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+
+
+def parse_completion(text: str) -> AssistantTurn:
+    """Split a completion into reasoning, content and tool calls.
+
+    A text that opens with `<think>` and never closes it has no content. Text without any think tag is content.
+
+    Args:
+        text: decoded completion, at most `MAX_CHARS` characters are read.
+
+    Returns:
+        The parsed turn; `malformed` says what was wrong, if anything was.
+    """
+    text = text[:MAX_CHARS]
+    body, reasoning = text, ""
+    if text.lstrip().startswith(THINK_OPEN):
+        inner = text.lstrip()[len(THINK_OPEN) :]
+        close = inner.find(THINK_CLOSE)
+        if close < 0:
+            return AssistantTurn(text, inner.strip(), "", (), "reasoning was not closed by </think>")
+        reasoning, body = inner[:close].strip(), inner[close + len(THINK_CLOSE) :]
+    if THINK_OPEN in body or THINK_CLOSE in body:
+        return AssistantTurn(text, reasoning, "", (), "stray think tag after the reasoning")
+    return _parse_body(text, reasoning, body)
+
+
+def _parse_body(text: str, reasoning: str, body: str) -> AssistantTurn:
+    calls: list[ToolCall] = []
+    content: list[str] = []
+    position = 0
+    while True:
+        start = body.find(CALL_OPEN, position)
+        if start < 0:
+            content.append(body[position:])
+            break
+        content.append(body[position:start])
+        end = body.find(CALL_CLOSE, start)
+        if end < 0:
+            return AssistantTurn(text, reasoning, "", (), "tool call was not closed by </tool_call>")
+        if len(calls) == MAX_TOOL_CALLS:
+            return AssistantTurn(text, reasoning, "", (), f"more than {MAX_TOOL_CALLS} tool calls in one turn")
+        call = _parse_call(body[start + len(CALL_OPEN) : end])
+        if isinstance(call, str):
+            return AssistantTurn(text, reasoning, "", (), call)
+        calls.append(call)
+        position = end + len(CALL_CLOSE)
+    return AssistantTurn(text, reasoning, "".join(content).strip(), tuple(calls))
+
+
+def _parse_call(raw: str) -> ToolCall | str:
+    try:
+        value = json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        return f"tool call is not JSON: {str(error)[:80]}"
+    if not isinstance(value, dict) or set(value) != {"name", "arguments"}:
+        return 'tool call must be {"name": ..., "arguments": {...}}'
+    name, arguments = value["name"], value["arguments"]
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        return 'tool call needs a string "name" and an object "arguments"'
+    return ToolCall(name, arguments)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("duplicate key in object")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def render_call(name: str, arguments: dict[str, Any]) -> str:
+    """Return the text of a tool call in the form `parse_completion` reads."""
+    return f"{CALL_OPEN}{json.dumps({'name': name, 'arguments': arguments})}{CALL_CLOSE}"
