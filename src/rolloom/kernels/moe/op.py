@@ -1,0 +1,128 @@
+"""Mixture of experts of the Nemotron 3 kind: sigmoid router with a selection bias, ungated relu^2 experts.
+
+Shapes: S tokens, D width, E experts, K experts a token, F expert width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+DENSE_MAX_TOKENS = 192
+"""Up to this many tokens all experts in two matrix products beat sorting (measured at E 8, F 64 on one core)."""
+
+
+def route(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    selection_bias: torch.Tensor,
+    top_k: int,
+    groups: int,
+    top_groups: int,
+    normalize: bool,
+    scale: float,
+    replay: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose experts and weigh them, in fp32 (DeepSeek-V3, arXiv 2412.19437, section 2.1.2; Nemotron 3 Nano report).
+
+    The bias acts on selection only. With `replay` the choice is given (as recorded while sampling) and only the
+    weights are computed, so a near-tie cannot make the learner differ from the sampler.
+
+    Args:
+        x: `[S, D]`.
+        weight: router, `[E, D]`.
+        selection_bias: `[E]`.
+        top_k: experts a token.
+        groups: expert groups.
+        top_groups: groups a token may use.
+        normalize: divide the chosen scores by their sum.
+        scale: routed scaling factor.
+        replay: expert indices `[S, K]` or None.
+
+    Returns:
+        Expert indices, int64 `[S, K]`, and their weights, fp32 `[S, K]`.
+    """
+    scores = F.linear(x.float(), weight.float()).sigmoid()
+    if replay is None:
+        choice = scores.detach() + selection_bias
+        if groups > 1:
+            grouped = choice.view(len(x), groups, -1)
+            best = grouped.topk(2, -1).values.sum(-1).topk(top_groups, -1, sorted=False).indices
+            banned = torch.ones(len(x), groups, dtype=torch.bool, device=x.device).scatter_(1, best, False)
+            choice = grouped.masked_fill(banned[..., None], float("-inf")).flatten(1)
+        indices = choice.topk(top_k, -1, sorted=False).indices
+    else:
+        indices = replay.long()
+    weights = scores.gather(1, indices)
+    if normalize:
+        weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+    return indices, weights * scale
+
+
+def relu2_experts(
+    x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """Apply each token's experts, down(relu(up x)^2), and sum them by weight.
+
+    Args:
+        x: `[S, D]`.
+        up: `[E, F, D]`.
+        down: `[E, D, F]`.
+        indices: `[S, K]`.
+        weights: fp32 `[S, K]`.
+        backend: `dense`, `sorted`, `reference`, or None to choose by the number of tokens.
+
+    Returns:
+        `[S, D]` in x's dtype.
+
+    Raises:
+        ValueError: unknown backend.
+    """
+    if backend is None:
+        backend = "dense" if len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048 else "sorted"
+    if backend == "dense":
+        return _dense(x, up, down, indices, weights)
+    if backend == "sorted":
+        return _sorted(x, up, down, indices, weights)
+    if backend == "reference":
+        return _reference(x, up, down, indices, weights)
+    raise ValueError(f"backend: expected 'dense', 'sorted', 'reference' or None, got {backend!r}")
+
+
+def _reference(x, up, down, indices, weights):  # noqa: ANN001, ANN202 - same signature as its siblings
+    rows = []
+    for token in range(len(x)):
+        parts = [
+            weights[token, k] * (down[e] @ F.relu(up[e] @ x[token]).square().float().to(down.dtype))
+            for k, e in enumerate(indices[token].tolist())
+        ]
+        rows.append(torch.stack(parts).sum(0))
+    return torch.stack(rows).to(x.dtype) if rows else x.new_zeros(x.shape)
+
+
+def _dense(x, up, down, indices, weights):  # noqa: ANN001, ANN202
+    experts, width, _ = up.shape
+    hidden = F.relu(F.linear(x, up.flatten(0, 1))).square().view(len(x), experts, width)
+    gate = torch.zeros(len(x), experts, dtype=weights.dtype, device=x.device).scatter(1, indices, weights)
+    weighted = (hidden.float() * gate[..., None]).to(x.dtype).flatten(1)
+    return weighted @ down.permute(0, 2, 1).reshape(experts * width, -1)
+
+
+def _sorted(x, up, down, indices, weights):  # noqa: ANN001, ANN202
+    top_k = indices.shape[1]
+    order = indices.flatten().argsort(stable=True)
+    counts = torch.bincount(indices.flatten(), minlength=up.shape[0]).tolist()
+    token = order // top_k
+    gathered = x.index_select(0, token)
+    scale = weights.flatten().index_select(0, order)[:, None]
+    parts, start = [], 0
+    for expert, count in enumerate(counts):
+        if count:
+            part = F.relu(F.linear(gathered[start : start + count], up[expert])).square()
+            weighted = (part.float() * scale[start : start + count]).to(x.dtype)
+            parts.append(F.linear(weighted, down[expert]))
+            start += count
+    if not parts:
+        return x.new_zeros(x.shape)
+    return torch.zeros_like(x).index_add(0, token, torch.cat(parts))
