@@ -1,13 +1,10 @@
-"""The root of every rolloom error and the environment room's own; all picklable, so Ray can carry them."""
+"""The environment room's errors; `RolloomError` and `did_you_mean` are passed on for the room's convenience."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from rolloom.errors import RolloomError, did_you_mean
 
-
-class RolloomError(Exception):
-    """Root of every error raised on purpose. The message says what was expected, what was got, what to do."""
+__all__ = ["EnvError", "EnvRegistrationError", "RolloomError", "SandboxError", "UnknownEnvError", "did_you_mean"]
 
 
 class EnvError(RolloomError):
@@ -24,9 +21,3 @@ class EnvRegistrationError(EnvError):
 
 class SandboxError(RolloomError):
     """The sandbox itself failed (not the program in it); never a verdict about the program."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else ""
