@@ -18,7 +18,7 @@ KEYWORDS = frozenset({"type", "description", "enum", "minimum", "maximum", "maxL
 
 
 def arguments_schema(**types: str) -> dict[str, Any]:
-    """Return the schema of an object whose every property is required, as in `arguments_schema(a="integer")`."""
+    """Return the schema of an object whose every property is required: `arguments_schema(a="integer")`."""
     properties = {name: {"type": wanted} for name, wanted in types.items()}
     return {"type": "object", "properties": properties, "required": list(types)}
 
@@ -28,8 +28,8 @@ def check_arguments(spec: ToolSpec, arguments: dict[str, Any]) -> str | None:
 
     Args:
         spec: the tool; properties may be string, integer, number or boolean, with `enum`, `minimum`,
-            `maximum` and `maxLength`. Unless these say otherwise, numbers lie within 10^18 and strings have at
-            most 4,096 characters.
+            `maximum` and `maxLength`. Unless these say otherwise, numbers lie within 10^18 and strings have
+            at most 4,096 characters.
         arguments: the call's arguments, as parsed from JSON.
 
     Returns:
@@ -69,8 +69,8 @@ def _check_value(tool: str, name: str, schema: dict[str, Any], value: Any) -> st
     wanted = schema.get("type")
     if wanted not in ("string", "integer", "number", "boolean") or not schema.keys() <= KEYWORDS:
         raise EnvError(
-            f"tool {tool}, argument {name}: schema {schema!r} is not one this checker enforces; use a type of "
-            f"string, integer, number or boolean and the keywords {sorted(KEYWORDS)}"
+            f"tool {tool}, argument {name}: schema {schema!r} is not one this checker enforces; use a type "
+            f"of string, integer, number or boolean and the keywords {sorted(KEYWORDS)}"
         )
     got = type_name(value)
     if got != wanted and not (wanted == "number" and got == "integer"):
