@@ -1,0 +1,1 @@
+"""Mathematics with answers a program can check exactly."""

@@ -1,0 +1,1 @@
+"""Tool use: JSON-schema function calls answered over several turns."""
