@@ -1,0 +1,106 @@
+"""What a sequence leaves behind for its next token: convolution and SSM state, and keys and values.
+
+Rows are sequences. The active ones are always rows 0..n-1, so every step works on plain views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from rolloom.policy.config import HybridConfig
+
+
+@dataclass(slots=True)
+class MambaState:
+    """State of one Mamba-2 layer: `conv` `[rows, k - 1, C]` and fp32 `ssm` `[rows, H, P, N]`."""
+
+    conv: torch.Tensor
+    ssm: torch.Tensor
+
+
+@dataclass(slots=True)
+class AttentionState:
+    """Keys and values of one attention layer, each `[rows, kv heads, context, head dim]`."""
+
+    key: torch.Tensor
+    value: torch.Tensor
+
+
+class DecodeCache:
+    """State of up to `rows` sequences of up to `context` tokens.
+
+    Attributes:
+        layers: one entry a layer of the pattern; None for layers without state.
+        lengths: tokens fed so far, int64 `[rows]`.
+    """
+
+    def __init__(
+        self, config: HybridConfig, rows: int, context: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        # One position more than the context: padding writes its keys there, where nothing looks.
+        kv = (rows, config.num_key_value_heads, context + 1, config.head_dim)
+        self.layers: list[MambaState | AttentionState | None] = []
+        for letter in config.pattern:
+            if letter == "M":
+                conv = torch.zeros(rows, config.conv_kernel - 1, config.conv_dim, dtype=dtype, device=device)
+                ssm_shape = (rows, config.mamba_num_heads, config.mamba_head_dim, config.ssm_state_size)
+                self.layers.append(MambaState(conv, torch.zeros(ssm_shape, dtype=torch.float32, device=device)))
+            elif letter == "*":
+                key = torch.zeros(kv, dtype=dtype, device=device)
+                self.layers.append(AttentionState(key, torch.zeros_like(key)))
+            else:
+                self.layers.append(None)
+        self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.context = context
+
+    def clear(self, start: int, stop: int) -> None:
+        """Make rows `start..stop` fresh sequences."""
+        self.lengths[start:stop] = 0
+        for layer in self.layers:
+            if isinstance(layer, MambaState):
+                layer.conv[start:stop] = 0
+                layer.ssm[start:stop] = 0
+
+    def copy_row(self, source: int, target: int) -> None:
+        """Overwrite one row by another."""
+        length = int(self.lengths[source])
+        self.lengths[target] = length
+        for layer in self.layers:
+            if isinstance(layer, MambaState):
+                layer.conv[target] = layer.conv[source]
+                layer.ssm[target] = layer.ssm[source]
+            elif isinstance(layer, AttentionState):
+                layer.key[target, :, :length] = layer.key[source, :, :length]
+                layer.value[target, :, :length] = layer.value[source, :, :length]
+
+    def park(self, row: int) -> ParkedRow:
+        """Return a copy of a row that outlives it; it holds no more than the tokens fed."""
+        length = int(self.lengths[row])
+        tensors: list[torch.Tensor] = []
+        for layer in self.layers:
+            if isinstance(layer, MambaState):
+                tensors += [layer.conv[row].clone(), layer.ssm[row].clone()]
+            elif isinstance(layer, AttentionState):
+                tensors += [layer.key[row, :, :length].clone(), layer.value[row, :, :length].clone()]
+        return ParkedRow(length, tensors)
+
+    def restore(self, parked: ParkedRow, row: int) -> None:
+        """Continue a parked sequence in a row."""
+        self.lengths[row] = parked.length
+        tensors = iter(parked.tensors)
+        for layer in self.layers:
+            if isinstance(layer, MambaState):
+                layer.conv[row], layer.ssm[row] = next(tensors), next(tensors)
+            elif isinstance(layer, AttentionState):
+                layer.key[row, :, : parked.length] = next(tensors)
+                layer.value[row, :, : parked.length] = next(tensors)
+
+
+@dataclass(slots=True)
+class ParkedRow:
+    """A sequence set aside between two turns of its episode."""
+
+    length: int
+    tensors: list[torch.Tensor]

@@ -1,0 +1,201 @@
+"""The hybrid's architecture, read from and written to Hugging Face `nemotron_h` config.json files."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rolloom.errors import RolloomError
+
+LETTERS = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
+LEGACY = {"mamba": "M", "attention": "*", **{name: letter for letter, name in LETTERS.items()}}
+
+
+class PolicyError(RolloomError):
+    """A policy's configuration or checkpoint is not what was expected."""
+
+
+@dataclass(frozen=True)
+class HybridConfig:
+    """Shape of a hybrid policy; names and defaults are those of `transformers.NemotronHConfig`.
+
+    Attributes:
+        pattern: one letter a layer: `M` Mamba-2, `E` mixture of experts, `*` attention, `-` MLP.
+    """
+
+    pattern: str
+    vocab_size: int = 131072
+    hidden_size: int = 4096
+    num_attention_heads: int = 32
+    num_key_value_heads: int = 8
+    head_dim: int = 128
+    intermediate_size: int = 21504
+    mlp_bias: bool = False
+    use_bias: bool = False
+    ssm_state_size: int = 128
+    mamba_num_heads: int = 128
+    mamba_head_dim: int = 64
+    n_groups: int = 8
+    conv_kernel: int = 4
+    use_conv_bias: bool = True
+    chunk_size: int = 128
+    time_step_min: float = 0.001
+    time_step_max: float = 0.1
+    time_step_floor: float = 1e-4
+    n_routed_experts: int = 8
+    num_experts_per_tok: int = 2
+    moe_intermediate_size: int = 7688
+    moe_shared_expert_intermediate_size: int = 7688
+    moe_latent_size: int | None = None
+    n_group: int = 1
+    topk_group: int = 1
+    norm_topk_prob: bool = True
+    routed_scaling_factor: float = 1.0
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    max_position_embeddings: int = 4096
+    pad_token_id: int = 0
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+
+    def __post_init__(self) -> None:
+        """Check what the layers rely on.
+
+        Raises:
+            PolicyError: names the key, its value and what was expected.
+        """
+        if not self.pattern or set(self.pattern) - set(LETTERS):
+            raise PolicyError(f"pattern: expected letters of {''.join(LETTERS)!r}, got {self.pattern!r}")
+        for key, whole, part in (
+            ("num_attention_heads", self.num_attention_heads, self.num_key_value_heads),
+            ("mamba_num_heads", self.mamba_num_heads, self.n_groups),
+            ("n_routed_experts", self.n_routed_experts, self.n_group),
+        ):
+            if whole % part:
+                raise PolicyError(f"{key}: expected a multiple of {part}, got {whole}")
+        if self.num_experts_per_tok > self.n_routed_experts:
+            raise PolicyError(
+                f"num_experts_per_tok: expected at most n_routed_experts={self.n_routed_experts}, "
+                f"got {self.num_experts_per_tok}"
+            )
+
+    @property
+    def d_inner(self) -> int:
+        """Channels of a Mamba-2 mixer."""
+        return self.mamba_num_heads * self.mamba_head_dim
+
+    @property
+    def conv_dim(self) -> int:
+        """Channels its convolution runs over: x, B and C."""
+        return self.d_inner + 2 * self.n_groups * self.ssm_state_size
+
+    @property
+    def moe_layers(self) -> int:
+        """Number of mixture-of-experts layers."""
+        return self.pattern.count("E")
+
+    def to_hf(self) -> dict[str, Any]:
+        """Return the config.json of a transformers or vLLM checkpoint."""
+        values = dataclasses.asdict(self)
+        pattern = values.pop("pattern")
+        return {
+            "model_type": "nemotron_h",
+            "architectures": ["NemotronHForCausalLM"],
+            "hybrid_override_pattern": pattern,
+            "num_hidden_layers": len(pattern),
+            "layers_block_type": [LETTERS[letter] for letter in pattern],
+            **values,
+            "mlp_hidden_act": "relu2",
+            "mamba_hidden_act": "silu",
+            "n_shared_experts": 1,
+            "tie_word_embeddings": False,
+            "dtype": "float32",
+        }
+
+    @classmethod
+    def from_hf(cls, values: dict[str, Any]) -> HybridConfig:
+        """Build from the keys of a config.json.
+
+        Raises:
+            PolicyError: another model type, or a key whose value this implementation does not honour.
+        """
+        if values.get("model_type") != "nemotron_h":
+            raise PolicyError(f"model_type: expected 'nemotron_h', got {values.get('model_type')!r}")
+        for key, required in REQUIRED.items():
+            if key in values and values[key] != required:
+                raise PolicyError(f"{key}: only {required!r} is supported, got {values[key]!r}")
+        pattern = values.get("hybrid_override_pattern") or "".join(
+            LEGACY.get(name, "?") for name in values.get("layers_block_type") or values.get("layer_types") or ()
+        )
+        names = {field.name for field in dataclasses.fields(cls)} - {"pattern"}
+        known = {key: value for key, value in values.items() if key in names}
+        return cls(pattern=pattern, **known)
+
+    @classmethod
+    def load(cls, path: str | Path) -> HybridConfig:
+        """Read `config.json` of a checkpoint directory.
+
+        Raises:
+            PolicyError: the directory or file is missing or malformed.
+        """
+        file = Path(path) / "config.json"
+        if not file.is_file():
+            raise PolicyError(f"expected a checkpoint directory with config.json, found none at {path}")
+        try:
+            return cls.from_hf(json.loads(file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise PolicyError(f"{file} is malformed: {error}") from error
+
+
+REQUIRED: dict[str, Any] = {
+    "mlp_hidden_act": "relu2",
+    "mamba_hidden_act": "silu",
+    "attention_bias": False,
+    "mamba_proj_bias": False,
+    "tie_word_embeddings": False,
+    "sliding_window": None,
+    "num_nextn_predict_layers": 0,
+    "attention_dropout": 0.0,
+    "hidden_dropout": 0.0,
+    "n_shared_experts": 1,
+}
+
+
+def preset(name: str, **changes: Any) -> HybridConfig:
+    """Return a named architecture, with changes.
+
+    Raises:
+        PolicyError: unknown name; the nearest is suggested.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, 1)
+        raise PolicyError(f"preset: expected one of {sorted(PRESETS)}, got {name!r}. Nearest: {near}")
+    return HybridConfig(**{**PRESETS[name], **changes})
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "pattern": "M*EM*-ME",
+        "vocab_size": 1024,
+        "hidden_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "intermediate_size": 256,
+        "ssm_state_size": 32,
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 32,
+        "n_groups": 1,
+        "chunk_size": 32,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "moe_shared_expert_intermediate_size": 128,
+        "routed_scaling_factor": 1.0,
+        "max_position_embeddings": 1024,
+    },
+}
