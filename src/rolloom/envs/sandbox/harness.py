@@ -1,0 +1,92 @@
+"""Runs one submission inside its confined child and writes one frame of plain data. Standard library only.
+
+Nothing here can be trusted once the submission has run: it may patch, forge or skip all of it. That is harmless,
+because the child holds no expected value and the parent takes nothing but data from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+MAX_DEPTH = 32
+MAX_VALUE_BYTES = 64 << 10
+MAX_ERROR_CHARS = 200
+
+
+class NotPlain(Exception):
+    """A returned value is not JSON of exact builtin types."""
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return `value` if it is JSON made of exact builtin types.
+
+    Raises:
+        NotPlain: another type (subclasses included), or nesting deeper than `MAX_DEPTH`.
+    """
+    if depth > MAX_DEPTH:
+        raise NotPlain(f"returned a value nested deeper than {MAX_DEPTH}")
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind is list:
+        return [plain(item, depth + 1) for item in value]
+    if kind is dict and all(type(key) is str for key in value):
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    raise NotPlain(
+        f"returned {kind.__name__}; only int, float, str, bool, None, list and dict with str keys count"
+    )
+
+
+def describe(error: BaseException) -> str:
+    """Return a short text for an exception, even for one whose own `__str__` misbehaves."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error!s}"[:MAX_ERROR_CHARS]
+    except BaseException:
+        return name[:MAX_ERROR_CHARS]
+
+
+def call(function: Any, arguments: str) -> list[Any]:
+    """Return `["value", value_json]` or `["error", text]` for one call; `arguments` is JSON, fresh for each call."""
+    try:
+        encoded = json.dumps(plain(function(*json.loads(arguments))), allow_nan=False)
+    except NotPlain as error:
+        return ["error", str(error)[:MAX_ERROR_CHARS]]
+    except BaseException as error:
+        return ["error", describe(error)]
+    if len(encoded) > MAX_VALUE_BYTES:
+        return ["error", f"returned more than {MAX_VALUE_BYTES} bytes"]
+    return ["value", encoded]
+
+
+def load(source: str, name: str) -> Any:
+    """Execute the source and return the function it defines."""
+    namespace: dict[str, Any] = {"__name__": "submission"}
+    exec(compile(source, "<submission>", "exec"), namespace)
+    return namespace[name]
+
+
+def run(source: str, name: str, inputs: list[str], result_fd: int) -> None:
+    """Run the submission on every input and write the frame; never returns to code that could run `atexit`."""
+    try:
+        function = load(source, name)
+    except BaseException as error:
+        text = (
+            f"{name} is not defined"
+            if isinstance(error, KeyError) and error.args == (name,)
+            else describe(error)
+        )
+        results = [["error", text]] * len(inputs)
+    else:
+        results = [call(function, arguments) for arguments in inputs]
+    frame = memoryview(json.dumps(results).encode() + b"\n")
+    while frame:
+        frame = frame[os.write(result_fd, frame) :]
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
