@@ -100,7 +100,7 @@ class RunDir:
 
 
 def json_ready(value: Any) -> Any:
-    """Return `value` with numpy scalars and arrays, paths and tuples as JSON types; non-finite floats become None.
+    """Return `value` in JSON types: numpy and tuples become plain, non-finite floats become None.
 
     JSON has no NaN or infinity, and a file that only Python can read back is no record.
     """
@@ -113,7 +113,8 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if isinstance(value, str):
-        # A lone surrogate (half of a byte-level token) cannot be encoded as UTF-8 and would lose the whole line.
+        # A lone surrogate (half of a byte-level token) cannot be encoded as UTF-8 and would lose the whole
+        # line.
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, Mapping):
         return {str(key): json_ready(item) for key, item in value.items()}
@@ -123,7 +124,7 @@ def json_ready(value: Any) -> Any:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill at any moment, sees the old content or the new, never a part."""
+    """Write a file so that a reader, or a kill at any moment, sees the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
