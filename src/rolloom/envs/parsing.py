@@ -54,7 +54,9 @@ def _parse_body(text: str, reasoning: str, body: str) -> AssistantTurn:
         if end < 0:
             return AssistantTurn(text, reasoning, "", (), "tool call was not closed by </tool_call>")
         if len(calls) == MAX_TOOL_CALLS:
-            return AssistantTurn(text, reasoning, "", (), f"more than {MAX_TOOL_CALLS} tool calls in one turn")
+            return AssistantTurn(
+                text, reasoning, "", (), f"more than {MAX_TOOL_CALLS} tool calls in one turn"
+            )
         call = _parse_call(body[start + len(CALL_OPEN) : end])
         if isinstance(call, str):
             return AssistantTurn(text, reasoning, "", (), call)
@@ -88,5 +90,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def render_call(name: str, arguments: dict[str, Any]) -> str:
-    """Return the text of a tool call in the form `parse_completion` reads."""
-    return f"{CALL_OPEN}{json.dumps({'name': name, 'arguments': arguments})}{CALL_CLOSE}"
+    """Return the text of a tool call in the form `parse_completion` reads, whatever its strings contain."""
+    # An argument may contain a closing tag; in JSON "<" stands in strings only, where it can be escaped.
+    call = json.dumps({"name": name, "arguments": arguments}).replace("<", "\\u003c")
+    return f"{CALL_OPEN}{call}{CALL_CLOSE}"

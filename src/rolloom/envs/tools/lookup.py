@@ -73,7 +73,7 @@ class Lookup(TextEnv):
     max_turns = 6
 
     def generate(self, rng: np.random.Generator, level: int) -> dict[str, Any]:
-        """Return `{"kind", "terms", "distractors", "tables"}`.
+        """Return `{"kind", "terms", "tables"}`; every table is a tool of its name.
 
         A term is `[item, reference, ..., reference]`, the references in the order in which they are followed.
         """
@@ -87,13 +87,12 @@ class Lookup(TextEnv):
             for item, depth in zip(items, depths, strict=True)
         ]
         low, high = (10, 99) if kind == "join" else (drawn.low, drawn.high)
-        distractors = list(DISTRACTORS[: drawn.distractors])
         tables: dict[str, dict[str, str | int]] = {}
-        for name in ("lookup", *distractors):
+        for name in ("lookup", *DISTRACTORS[: drawn.distractors]):
             tables[name] = {item: int(rng.integers(low, high + 1)) for item in ITEMS}
         for name in sorted({reference for term in terms for reference in term[1:]}):
             tables[name] = dict(zip(ITEMS, map(str, rng.permutation(ITEMS)), strict=True))
-        return {"kind": kind, "terms": terms, "distractors": distractors, "tables": tables}
+        return {"kind": kind, "terms": terms, "tables": tables}
 
     def key_text(self, problem: dict[str, Any]) -> str:
         """Return the question and the table entries that answer it; other entries make no new problem."""
