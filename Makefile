@@ -1,0 +1,75 @@
+# Every target works as the first command in a fresh clone: it makes .venv and installs what it needs.
+# PYTHON chooses the interpreter that .venv is made from. SYSTEM=1 makes no .venv and uses PYTHON as it is, for
+# machines (GPU images, say) that carry the packages already.
+
+PYTHON ?= python3
+CONFIG ?= configs/train/quickstart.yaml
+ARGS ?=
+
+ifdef SYSTEM
+PY := PYTHONPATH=src $(PYTHON)
+CORE :=
+DEV :=
+else
+PY := .venv/bin/python
+CORE := .venv/.core
+DEV := .venv/.dev
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart warmstart test test-slow test-gpu bench lint format types docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: $(CORE) ## train the shipped 1M-parameter policy on four environments; ends with report.html
+	$(PY) -m rolloom.rollout.cli train $(CONFIG) $(ARGS)
+
+warmstart: $(CORE) ## remake the shipped policy from synthetic demonstrations
+	$(PY) -m rolloom.rollout.cli warmstart $(ARGS)
+
+test: $(DEV) ## fast tests
+	$(PY) -m pytest $(ARGS)
+
+test-slow: $(DEV) ## tests marked slow
+	$(PY) -m pytest -m "slow and not gpu" --timeout 1800 $(ARGS)
+
+test-gpu: $(DEV) ## tests marked gpu; they need a CUDA device
+	$(PY) -m pytest -o addopts= --strict-markers -m gpu $(ARGS)
+
+bench: $(DEV) ## run every benchmark and update docs/benchmarks.md
+	$(PY) -m benchmarks $(ARGS)
+
+lint: $(DEV) ## ruff: rules and formatting
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+format: $(DEV) ## ruff: apply fixes and formatting
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+types: $(DEV) ## pyright
+	$(PY) -m pyright
+
+docs: $(CORE) ## write docs/guide/configuration.md from the docstrings of configs/schema.py
+	$(PY) docs/configuration.py
+
+clean: ## remove .venv and caches; runs/ is kept
+	rm -rf .venv .pytest_cache .ruff_cache build dist src/*.egg-info
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "rolloom needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	       "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/.core: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing rolloom into .venv (a few minutes the first time; torch is large)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.dev: .venv/.core
+	@echo "installing the development tools into .venv"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
