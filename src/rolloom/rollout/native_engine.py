@@ -1,0 +1,247 @@
+"""Continuous batching for the hybrid policy: sequences join and leave a running batch; state is cached by row.
+
+Rows 0..n-1 of the cache are active, so a decode step is one pass over views. A finished sequence's row is filled by the
+last one. Between the turns of an episode its row is parked and later continued, so no token is fed twice; siblings that
+start from the same prompt in the same step are prefilled once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from rolloom.policy.cache import DecodeCache, ParkedRow
+from rolloom.policy.model import HybridLM
+from rolloom.rollout.sampling import sample
+from rolloom.rollout.types import Completion, Request
+
+PREFILL_TOKENS = 4096
+PATIENCE = 4
+
+
+@dataclass(slots=True)
+class _Row:
+    request: Request
+    fed_before: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Session:
+    state: ParkedRow
+    pending: int
+
+
+class NativeEngine:
+    """Samples completions from a `HybridLM`; single-threaded, driven by `step`.
+
+    Args:
+        model: weights, used in place.
+        stop_ids: tokens that end a completion.
+        slots: sequences that decode together.
+        context: longest sequence, in tokens.
+    """
+
+    def __init__(self, model: HybridLM, stop_ids: Iterable[int], slots: int = 64, context: int = 512) -> None:
+        self.model = model.eval()
+        parameter = next(model.parameters())
+        self.device = parameter.device
+        self.slots, self.context = slots, context
+        self.stop_ids = frozenset(stop_ids)
+        self.cache = DecodeCache(model.config, slots, context, parameter.dtype, self.device)
+        choice = (slots, context, model.config.moe_layers, model.config.num_experts_per_tok)
+        self._experts = torch.zeros(choice, dtype=torch.int16 if model.config.n_routed_experts > 256 else torch.uint8)
+        self._waiting: deque[Request] = deque()
+        self._rows: list[_Row] = []
+        self._sessions: dict[str, _Session] = {}
+        self._next = torch.zeros(slots, dtype=torch.int64, device=self.device)
+        self._seeds = torch.zeros(slots, dtype=torch.int64)
+        self._temperatures = torch.ones(slots, device=self.device)
+        self._patience = 0
+        self.policy_version = 0
+        self.generated_tokens = 0
+        self.prefilled_tokens = 0
+        self.steps = 0
+
+    @property
+    def busy(self) -> bool:
+        """True while a request waits or decodes."""
+        return bool(self._waiting or self._rows)
+
+    def submit(self, requests: Iterable[Request]) -> None:
+        """Queue requests."""
+        self._waiting.extend(requests)
+
+    def release(self, sessions: Iterable[str]) -> None:
+        """Forget sessions that will not continue."""
+        for session in sessions:
+            self._sessions.pop(session, None)
+
+    def load_weights(self, state: dict[str, torch.Tensor], version: int) -> None:
+        """Replace the weights.
+
+        Raises:
+            RuntimeError: sequences are in flight; they would mix two policies.
+        """
+        if self.busy or self._sessions:
+            raise RuntimeError("weights may only change while no sequence is in flight")
+        self.model.load_state_dict(state)
+        self.policy_version = version
+
+    def abort_all(self) -> list[Completion]:
+        """Drop everything in flight and answer each request with `abort`."""
+        dropped = [row.request for row in self._rows] + list(self._waiting)
+        self._rows.clear()
+        self._waiting.clear()
+        self._sessions.clear()
+        return [self._failure(request, "abort", "aborted") for request in dropped]
+
+    def step(self) -> list[Completion]:
+        """Admit what fits, feed one token to every active row, and return what finished."""
+        finished: list[Completion] = []
+        if self._should_admit():
+            finished += self._admit()
+        if self._rows:
+            finished += self._decode()
+        self.steps += 1
+        return finished
+
+    def _should_admit(self) -> bool:
+        # A prefill of one short sequence costs as much as a decode step of all rows: wait a little for company.
+        if not self._waiting or len(self._rows) == self.slots:
+            return False
+        free = self.slots - len(self._rows)
+        enough = len(self._waiting) >= min(free, max(1, len(self._rows) // 4))
+        self._patience += 1
+        return enough or self._patience >= PATIENCE
+
+    def _admit(self) -> list[Completion]:
+        self._patience = 0
+        finished: list[Completion] = []
+        start = len(self._rows)
+        batch: list[tuple[Request, list[int], ParkedRow | None]] = []
+        twins: list[tuple[Request, int]] = []
+        first_of: dict[tuple[int, ...], int] = {}
+        padded = 0
+        while self._waiting and start + len(batch) + len(twins) < self.slots:
+            request = self._waiting[0]
+            if batch and max(padded, len(request.ids)) * (len(batch) + 1) > PREFILL_TOKENS:
+                break
+            self._waiting.popleft()
+            session = self._sessions.get(request.session) if request.session and request.continues else None
+            ids = [session.pending, *request.ids] if session else list(request.ids)
+            fed = session.state.length if session else 0
+            problem = self._refusal(request, ids, fed, session)
+            if problem:
+                finished.append(self._failure(request, *problem))
+                continue
+            if session is None:
+                twin = first_of.setdefault(tuple(ids), len(batch))
+                if twin != len(batch):
+                    twins.append((request, twin))
+                    continue
+            elif request.session:
+                del self._sessions[request.session]
+            batch.append((request, ids, session.state if session else None))
+            padded = max(padded, len(ids))
+        if not batch:
+            return finished
+        finished += self._prefill(start, batch, twins, padded)
+        return finished
+
+    def _refusal(
+        self, request: Request, ids: list[int], fed: int, session: _Session | None
+    ) -> tuple[str, str] | None:
+        if request.continues and session is None:
+            return "error", f"session {request.session} is not held by this engine (restarted?)"
+        if not ids:
+            return "error", "empty prompt"
+        if fed + len(ids) >= self.context:
+            return "length", f"prompt of {fed + len(ids)} tokens fills the context of {self.context}"
+        return None
+
+    def _prefill(
+        self, start: int, batch: list[tuple[Request, list[int], ParkedRow | None]],
+        twins: list[tuple[Request, int]], padded: int,
+    ) -> list[Completion]:  # fmt: skip
+        count = len(batch)
+        self.cache.clear(start, start + count)
+        ids = torch.zeros(count, padded, dtype=torch.int64)
+        lengths = torch.tensor([len(tokens) for _, tokens, _ in batch])
+        for index, (request, tokens, parked) in enumerate(batch):
+            ids[index, : len(tokens)] = torch.tensor(tokens)
+            if parked is not None:
+                self.cache.restore(parked, start + index)
+            self._rows.append(_Row(request, parked.length if parked else 0))
+        logits, chosen = self.model.prefill(ids.to(self.device), lengths.to(self.device), self.cache, start)
+        chosen = chosen.cpu()
+        for index, (_, tokens, parked) in enumerate(batch):
+            fed = parked.length if parked else 0
+            self._experts[start + index, fed : fed + len(tokens)] = chosen[index, : len(tokens)]
+        self.prefilled_tokens += int(lengths.sum())
+        for request, twin in twins:
+            row = len(self._rows)
+            self.cache.copy_row(start + twin, row)
+            self._experts[row] = self._experts[start + twin]
+            self._rows.append(_Row(request, 0))
+        if twins:
+            logits = torch.cat((logits, logits[[twin for _, twin in twins]]))
+        stop = len(self._rows)
+        self._seeds[start:stop] = torch.tensor([row.request.seed for row in self._rows[start:]])
+        self._temperatures[start:stop] = torch.tensor([row.request.temperature for row in self._rows[start:]])
+        return self._take(start, stop, logits)
+
+    def _decode(self) -> list[Completion]:
+        count = len(self._rows)
+        longest = max(row.fed_before + self._fed(row) for row in self._rows) + 1
+        positions = self.cache.lengths[:count].clone()
+        logits, chosen = self.model.decode(self._next[:count], self.cache, longest)
+        self._experts[torch.arange(count), positions.cpu()] = chosen.cpu()
+        return self._take(0, count, logits)
+
+    @staticmethod
+    def _fed(row: _Row) -> int:
+        return len(row.request.ids) + int(row.request.continues) + len(row.tokens) - 1
+
+    def _take(self, start: int, stop: int, logits: torch.Tensor) -> list[Completion]:
+        counts = torch.tensor([len(row.tokens) for row in self._rows[start:stop]])
+        tokens, logprobs = sample(logits, self._seeds[start:stop], counts, self._temperatures[start:stop])
+        self._next[start:stop] = tokens
+        self.generated_tokens += stop - start
+        over: list[int] = []
+        for index, token, logprob in zip(range(start, stop), tokens.tolist(), logprobs.tolist(), strict=True):
+            row = self._rows[index]
+            row.tokens.append(token)
+            row.logprobs.append(logprob)
+            full = row.fed_before + self._fed(row) + 1 >= self.context
+            if token in self.stop_ids or len(row.tokens) >= row.request.max_new_tokens or full:
+                over.append(index)
+        return [self._finish(index) for index in reversed(over)]
+
+    def _finish(self, index: int) -> Completion:
+        row = self._rows[index]
+        fed = int(self.cache.lengths[index])
+        last = row.tokens[-1]
+        stopped = last in self.stop_ids
+        if row.request.session and stopped:
+            self._sessions[row.request.session] = _Session(self.cache.park(index), last)
+        experts = self._experts[index, row.fed_before : fed].numpy().copy() if self._experts.shape[2] else None
+        tail = len(self._rows) - 1
+        if index != tail:
+            self.cache.copy_row(tail, index)
+            self._experts[index] = self._experts[tail]
+            for tensor in (self._next, self._seeds, self._temperatures):
+                tensor[index] = tensor[tail]
+            self._rows[index] = self._rows[tail]
+        self._rows.pop()
+        finish = "stop" if stopped else "length"
+        logprobs = np.asarray(row.logprobs, np.float32)
+        return Completion(row.request.id, row.tokens, logprobs, experts, finish, self.policy_version)
+
+    def _failure(self, request: Request, finish: str, error: str) -> Completion:
+        return Completion(request.id, [], np.zeros(0, np.float32), None, finish, self.policy_version, error)
