@@ -84,9 +84,9 @@ class AffineChain(TextEnv):
                 parts.append(f"now {wrong}. wait, let me check: no, {work}.")
             else:
                 parts.append(f"now {work}.")
-            if not slipped and rng.random() < 0.65:
+            if not slipped and rng.random() < 0.6:
                 parts.append(f"wait, let me check: {work}. that is right.")
-            if rng.random() < 0.15:
+            if rng.random() < 0.12:
                 parts.append(f"check again: {work}. that is right.")
         if rng.random() < 0.9:
             parts.append(f"let me check all: {' '.join(map(str, xs))}. that is right.")
