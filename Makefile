@@ -8,10 +8,12 @@ ARGS ?=
 
 ifdef SYSTEM
 PY := PYTHONPATH=src $(PYTHON)
+ROLLOOM := $(PY) -m rolloom.rollout.cli
 CORE :=
 DEV :=
 else
 PY := .venv/bin/python
+ROLLOOM := .venv/bin/rolloom
 CORE := .venv/.core
 DEV := .venv/.dev
 endif
@@ -23,10 +25,10 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(CORE) ## train the shipped 1M-parameter policy on four environments; ends with report.html
-	$(PY) -m rolloom.rollout.cli train $(CONFIG) $(ARGS)
+	$(ROLLOOM) train $(CONFIG) $(ARGS)
 
 warmstart: $(CORE) ## remake the shipped policy from synthetic demonstrations
-	$(PY) -m rolloom.rollout.cli warmstart $(ARGS)
+	$(ROLLOOM) warmstart $(ARGS)
 
 test: $(DEV) ## fast tests
 	$(PY) -m pytest $(ARGS)
@@ -62,7 +64,7 @@ clean: ## remove .venv and caches; runs/ is kept
 	  echo "rolloom needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
 	       "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@echo "making .venv with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/.core: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing rolloom into .venv (a few minutes the first time; torch is large)"

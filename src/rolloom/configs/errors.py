@@ -22,4 +22,6 @@ class ConfigError(RolloomError):
         """Return the only problem, or a list of all of them."""
         if len(self.problems) == 1:
             return self.problems[0]
-        return "\n".join([f"{len(self.problems)} problems:", *(f"  - {problem}" for problem in self.problems)])
+        return "\n".join(
+            [f"{len(self.problems)} problems:", *(f"  - {problem}" for problem in self.problems)]
+        )

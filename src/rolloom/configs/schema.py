@@ -1,4 +1,4 @@
-"""The configuration of a run: one dataclass a section, one docstring a field. YAML and `key=value` fill it in."""
+"""The configuration of a run: a dataclass a section, a docstring a field. YAML and `key=value` fill it in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class PolicyConfig:
     """The policy that is trained.
 
     Attributes:
-        path: checkpoint directory in Hugging Face layout, or `shipped:tiny` for the warm-started policy in the package.
+        path: checkpoint directory in Hugging Face layout, or `shipped:tiny` for the warm-started policy in
+            the package.
         device: `cpu`, `cuda` or `cuda:N`.
         dtype: parameter and activation type: `float32` or `bfloat16`.
     """
@@ -57,7 +58,8 @@ class RolloutConfig:
         step_deadline_s: seconds one environment step may take before its episode is an `env_timeout`.
         episode_deadline_s: seconds a whole episode may take.
         stall_s: seconds without any progress after which the run stops and names who waits on whom.
-        max_attempts: attempts at a rollout whose machinery failed before it is given up and recorded as failed.
+        max_attempts: attempts at a rollout whose machinery failed before it is given up and recorded as
+            failed.
     """
 
     engines: int = 2
@@ -80,9 +82,11 @@ class RewardConfig:
     """Token efficiency; see docs/guide/efficiency.md.
 
     Attributes:
-        efficiency: `none`, `sign_safe` (solve-rate gated, default), `grlc` (Nemotron 3 Nano), `linear` or `overlong`.
+        efficiency: `none`, `sign_safe` (solve-rate gated, default), `grlc` (Nemotron 3 Nano), `linear` or
+            `overlong`.
         coefficient: weight of the length term.
-        gate_low: solve rate of a group below which `sign_safe` adds no length term; it rises linearly to full at 1.
+        gate_low: solve rate of a group below which `sign_safe` adds no length term; it rises linearly to full
+            at 1.
         overlong_tokens: soft limit of `overlong`, in tokens.
         overlong_cache: width of the soft zone of `overlong`, in tokens.
     """
