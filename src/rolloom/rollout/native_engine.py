@@ -83,13 +83,8 @@ class NativeEngine:
             self._sessions.pop(session, None)
 
     def load_weights(self, state: dict[str, torch.Tensor], version: int) -> None:
-        """Replace the weights.
-
-        Raises:
-            RuntimeError: sequences are in flight; they would mix two policies.
-        """
-        if self.busy or self._sessions:
-            raise RuntimeError("weights may only change while no sequence is in flight")
+        """Replace the weights. Sequences still in flight belong to abandoned episodes and are dropped."""
+        self.abort_all()
         self.model.load_state_dict(state)
         self.policy_version = version
 

@@ -81,6 +81,7 @@ class Assignment:
     """One episode to run.
 
     Attributes:
+        batch: name of the batch, unique within a run, e.g. `step-12`.
         group: index of the task within the batch; siblings share it.
         sample: index within the group.
         task: the problem.
@@ -90,6 +91,7 @@ class Assignment:
         engine: index of the engine to use; siblings share it, so that their prompt is prefilled once.
     """
 
+    batch: str
     group: int
     sample: int
     task: Task
@@ -100,8 +102,8 @@ class Assignment:
 
     @property
     def id(self) -> str:
-        """Unique within a batch."""
-        return f"{self.group}.{self.sample}.{self.attempt}"
+        """Unique within a run, so that a late answer to an abandoned episode cannot be taken for another's."""
+        return f"{self.batch}.{self.group}.{self.sample}.{self.attempt}"
 
 
 @dataclass(slots=True)

@@ -92,7 +92,7 @@ def main(out: Path | None = None, steps: int = 2500, seed: int = 0, count: int =
     print(f"{len(data)} demonstrations, {sum(lengths):,} tokens, {tokenizer.vocab_size} in the vocabulary, "
           f"longest {max(lengths)}; {time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
     eos, pad = tokenizer.stop_ids[0], 0
-    config = preset("tiny", vocab_size=VOCABULARY, eos_token_id=eos, bos_token_id=eos, pad_token_id=pad)
+    config = preset("tiny", vocab_size=tokenizer.vocab_size, eos_token_id=eos, bos_token_id=eos, pad_token_id=pad)
     model = HybridLM(config, seed=seed)
     losses = train(model, data, steps, seed)
     target.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,133 @@
+"""Starts the actors of a run, on Ray or in this process, and ends them."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from typing import Any
+
+from rolloom.configs.schema import RunConfig
+from rolloom.envs import registry
+from rolloom.rollout.engine_host import EngineHost
+from rolloom.rollout.env_worker import EnvWorker
+from rolloom.rollout.handles import Handle, LocalHandle, RayHandle
+from rolloom.rollout.learner import Learner
+from rolloom.rollout.types import EngineError
+
+START_S = 180.0
+
+
+class Cluster:
+    """Engines, environment workers and the learner of one run.
+
+    Args:
+        config: the run.
+        policy_path: checkpoint the policy starts from.
+        reference_path: checkpoint of the reference policy.
+        learner: also start a learner.
+    """
+
+    def __init__(self, config: RunConfig, policy_path: str, reference_path: str, learner: bool = True) -> None:
+        self.config = config
+        self._ray: Any = None
+        if not config.local:
+            self._ray = _connect(config)
+        policy, sampling = config.policy, config.rollout
+        threaded = not config.local
+        # In one process there is one torch thread count: the learner's and the engines' cannot differ.
+        engine_threads = sampling.engine_threads if threaded else 0
+        engine_args = (
+            policy_path, sampling.slots, sampling.max_context, policy.device, policy.dtype, engine_threads, threaded,
+        )  # fmt: skip
+        self.engines: list[Handle] = [
+            self._spawn(EngineHost, f"engine-{index}", sampling.engine_threads, *engine_args)
+            for index in range(sampling.engines if threaded else 1)
+        ]
+        env_kwargs = {env.id: dict(env.kwargs) for env in config.envs}
+        self.workers: list[Handle] = [
+            self._spawn(
+                EnvWorker, f"env-worker-{index}", 1, f"env-worker-{index}", self.engines, policy_path, sampling,
+                registry.all_specs(), env_kwargs, threaded,
+            )
+            for index in range(sampling.env_workers if threaded else 1)
+        ]  # fmt: skip
+        self.learner: Handle | None = None
+        if learner:
+            self.learner = self._spawn(
+                Learner, "learner", config.trainer.threads, policy_path, config.trainer, sampling.temperature,
+                policy.device, policy.dtype, reference_path,
+            )  # fmt: skip
+        for handle in self.components:
+            handle.call("status").result(START_S)
+
+    @property
+    def components(self) -> list[Handle]:
+        """Every handle."""
+        return [*self.engines, *self.workers, *([self.learner] if self.learner else [])]
+
+    def _spawn(self, cls: type, name: str, threads: int, *args: Any) -> Handle:
+        if self._ray is None:
+            return LocalHandle(cls(*args), name)
+        remote = self._ray.remote(cls)
+        gpus = 0.0
+        if self.config.policy.device.startswith("cuda") and cls is not EnvWorker:
+            gpus = 1 / (self.config.rollout.engines + 1)
+        options = remote.options(
+            name=f"{self.config.name}-{name}-{os.getpid()}",
+            # Cores are shared on purpose: engines idle while the learner works. Thread counts are set, not reserved.
+            num_cpus=0 if self.config.ray.address == "local" else threads,
+            num_gpus=gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=1 if cls is Learner else 8,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, threads)), "RAY_DEDUP_LOGS": "0"}},
+        )
+        return RayHandle(options.remote(*args), name)
+
+    def publish(self, version: int) -> str:
+        """Send the learner's weights to every engine and return their checksum.
+
+        Raises:
+            EngineError: an engine does not hold the weights that were sent.
+        """
+        assert self.learner is not None
+        state, checksum = self.learner.call("weights").result(START_S)
+        shared = state if self._ray is None else self._ray.put(state)
+        answers: list[Future[str]] = [
+            engine.call("load_weights", shared, version, checksum) for engine in self.engines
+        ]
+        for engine, answer in zip(self.engines, answers, strict=True):
+            if answer.result(START_S) != checksum:
+                raise EngineError(f"{engine.name} did not take weights version {version}")
+        return checksum
+
+    def stop(self) -> None:
+        """End every actor, and Ray if this run started it."""
+        if self._ray is None:
+            return
+        for handle in self.components:
+            if isinstance(handle, RayHandle):
+                self._ray.kill(handle.actor)
+        if self.config.ray.address == "local":
+            self._ray.shutdown()
+
+
+def _connect(config: RunConfig) -> Any:
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    if config.ray.address != "local":
+        ray.init(address=config.ray.address, logging_level="ERROR", log_to_driver=True)
+        return ray
+    ray.init(
+        address="local",
+        num_cpus=config.ray.num_cpus or None,
+        object_store_memory=config.ray.object_store_mb * 2**20,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=True,
+    )
+    return ray

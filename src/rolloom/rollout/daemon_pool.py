@@ -1,0 +1,69 @@
+"""A thread pool for environment steps whose hung threads can be written off and replaced."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class Job:
+    """One call in the pool.
+
+    Attributes:
+        started: monotonic time at which a thread took it, or None while it waits.
+        abandoned: its result is no longer wanted.
+    """
+
+    def __init__(self, function: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        self.function, self.done = function, done
+        self.abandoned = False
+        self.started: float | None = None
+
+
+class DaemonPool:
+    """Runs jobs on `threads` daemon threads and reports each result by callback.
+
+    A job that overstays is abandoned: its result is dropped, and a fresh thread takes the place of its own, so that
+    blocking environments use up neither the pool nor the process's exit.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.replaced = 0
+        for _ in range(threads):
+            self._spawn()
+
+    def _spawn(self) -> None:
+        threading.Thread(target=self._work, daemon=True, name="env-step").start()
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job.abandoned:
+                continue
+            job.started = time.monotonic()
+            result: Any = None
+            error: BaseException | None = None
+            try:
+                result = job.function()
+            # SystemExit and KeyboardInterrupt raised by an environment are its failure, not the worker's.
+            except BaseException as caught:
+                error = caught
+            if job.abandoned:
+                return
+            job.done(result, error)
+
+    def submit(self, function: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> Job:
+        """Queue a call; `done(result, error)` is called from the pool's thread."""
+        job = Job(function, done)
+        self._jobs.put(job)
+        return job
+
+    def abandon(self, job: Job) -> None:
+        """Give up a job that hangs; a new thread replaces its own."""
+        job.abandoned = True
+        self.replaced += 1
+        self._spawn()

@@ -1,0 +1,129 @@
+"""Hosts one native engine: queues from many callers in, completions out, weights swapped between batches."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+
+from rolloom.policy.checkpoint import load_policy
+from rolloom.policy.tokenizer import ChatTokenizer
+from rolloom.rollout.native_engine import NativeEngine
+from rolloom.rollout.pump import Pump
+from rolloom.rollout.types import Completion, EngineError, Request
+
+
+def weights_checksum(state: dict[str, np.ndarray]) -> str:
+    """Return a digest of every weight's bytes, independent of the order of names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(state[name]).data)
+    return digest.hexdigest()
+
+
+class EngineHost(Pump[Completion]):
+    """A native engine behind `submit` and `collect`.
+
+    Args:
+        path: checkpoint directory.
+        slots: sequences that decode together.
+        context: longest sequence, in tokens.
+        device: torch device.
+        dtype: torch dtype name.
+        threads: CPU threads; set on purpose, since two threads are slower than one at small sizes. 0 leaves it.
+        threaded: run the loop in a thread of its own.
+    """
+
+    def __init__(
+        self, path: str, slots: int, context: int, device: str, dtype: str, threads: int, threaded: bool
+    ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        model = load_policy(path, getattr(torch, dtype), device)
+        tokenizer = ChatTokenizer.load(path)
+        self.engine = NativeEngine(model, tokenizer.stop_ids, slots, context)
+        self._owner_of: dict[str, str] = {}
+        self._inbox: deque[tuple[str, list[Request], list[str]]] = deque()
+        self._arrived = threading.Event()
+        self._lock = threading.Lock()
+        self._busy_s = 0.0
+        super().__init__(threaded)
+
+    def submit(self, owner: str, requests: list[Request], released: list[str]) -> None:
+        """Queue an owner's requests and forget sessions it is done with.
+
+        Raises:
+            EngineError: the loop has died.
+        """
+        self._raise_failure()
+        self._inbox.append((owner, requests, released))
+        self._arrived.set()
+
+    def _error(self, text: str) -> Exception:
+        return EngineError(f"the engine's loop stopped:\n{text}")
+
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            owner, requests, released = self._inbox.popleft()
+            self.engine.release(released)
+            for request in requests:
+                self._owner_of[request.id] = owner
+            self.engine.submit(requests)
+
+    def _pump_once(self, wait: float) -> bool:
+        self._arrived.clear()
+        if not self._inbox and not self.engine.busy:
+            return self._threaded and self._arrived.wait(wait)
+        with self._lock:
+            self._read_inbox()
+            started = time.perf_counter()
+            finished = self.engine.step()
+            self._busy_s += time.perf_counter() - started
+        by_owner: dict[str, list[Completion]] = {}
+        for completion in finished:
+            by_owner.setdefault(self._owner_of.pop(completion.id), []).append(completion)
+        for owner, completions in by_owner.items():
+            self._deliver(owner, completions)
+        return True
+
+    def load_weights(self, state: dict[str, np.ndarray], version: int, checksum: str) -> str:
+        """Swap in weights between batches and return the checksum of what the engine now samples with.
+
+        Raises:
+            EngineError: the weights it holds afterwards are not those sent.
+        """
+        with self._lock:
+            self._read_inbox()
+            self._owner_of.clear()
+            # `from_numpy` would share Ray's read-only memory; the copy happens in load_state_dict.
+            tensors = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+            self.engine.load_weights(tensors, version)
+            loaded = {name: value.cpu().numpy() for name, value in self.engine.model.state_dict().items()}
+        held = weights_checksum(loaded)
+        if held != checksum:
+            raise EngineError(f"weights version {version}: expected checksum {checksum}, the engine holds {held}")
+        return held
+
+    def reset(self) -> None:
+        """Drop everything in flight; used when a step is given up."""
+        with self._lock:
+            self._read_inbox()
+            self.engine.abort_all()
+            self._owner_of.clear()
+
+    def status(self) -> dict[str, Any]:
+        """Return counters and what is in flight."""
+        return {
+            **super().status(),
+            "policy_version": self.engine.policy_version,
+            "in_flight": len(self._owner_of),
+            "generated_tokens": self.engine.generated_tokens,
+            "prefilled_tokens": self.engine.prefilled_tokens,
+            "busy_s": round(self._busy_s, 3),
+        }

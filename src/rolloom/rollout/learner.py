@@ -1,0 +1,218 @@
+"""The learner: one batch of trajectories in, one optimizer step out, and how far its log-probs are from the sampler's."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from rolloom.configs.schema import TrainerConfig
+from rolloom.kernels.logprob.op import linear_logprob
+from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
+from rolloom.policy.checkpoint import load_policy, save_policy
+from rolloom.policy.loss import grpo_token_loss
+from rolloom.policy.tokenizer import ChatTokenizer
+from rolloom.rollout.checkpoints import write_checkpoint
+from rolloom.rollout.engine_host import weights_checksum
+from rolloom.rollout.types import derive_seed
+
+OPTIMIZER = "optimizer.safetensors"
+
+
+@dataclass(slots=True)
+class LearnStats:
+    """What one training step measured.
+
+    Attributes:
+        loss: token-level loss, averaged over the step's updates.
+        grad_norm: global gradient norm before clipping, of the last update.
+        learning_rate: of the step.
+        entropy: mean entropy of the sampled distribution, in nats a token.
+        kl: mean k3 estimate a token against the reference; 0 without one.
+        clip_fraction: share of tokens whose gradient the clip removed.
+        logprob_diff_max: largest |learner - sampler| log-prob difference, before any update of the step.
+        logprob_diff_mean: its mean.
+        trained_tokens: real tokens in the forward passes.
+        learn_s: seconds.
+    """
+
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    learning_rate: float = 0.0
+    entropy: float = 0.0
+    kl: float = 0.0
+    clip_fraction: float = 0.0
+    logprob_diff_max: float = 0.0
+    logprob_diff_mean: float = 0.0
+    trained_tokens: int = 0
+    learn_s: float = 0.0
+
+
+class Learner:
+    """Holds weights and optimizer.
+
+    Args:
+        path: checkpoint directory; its optimizer state is taken up if it has one.
+        config: GRPO settings.
+        temperature: the rollouts' sampling temperature.
+        device: torch device.
+        dtype: torch dtype name.
+        reference_path: weights of the reference policy, used when `kl_coefficient` > 0.
+    """
+
+    def __init__(
+        self, path: str, config: TrainerConfig, temperature: float, device: str, dtype: str, reference_path: str
+    ) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.config, self.temperature, self.device = config, temperature, device
+        self.model = load_policy(path, getattr(torch, dtype), device).train()
+        self.tokenizer = ChatTokenizer.load(path)
+        for name, parameter in self.model.named_parameters():
+            if ".gate." in name:
+                parameter.requires_grad_(config.train_router)
+        self._named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self._named.values(), lr=config.learning_rate, betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+        )  # fmt: skip
+        self.reference = None
+        if config.kl_coefficient > 0:
+            self.reference = load_policy(reference_path, getattr(torch, dtype), device).eval()
+        if (Path(path) / OPTIMIZER).is_file():
+            self._load_optimizer(Path(path) / OPTIMIZER)
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def train(self, sequences: Sequence[TrainSequence], step: int) -> dict[str, float]:
+        """Take one training step (`updates_per_step` optimizer updates) and return its `LearnStats` as a dict.
+
+        Args:
+            sequences: every valid trajectory of the step.
+            step: 1-based; the learning rate and the order of updates depend on it.
+        """
+        started = time.perf_counter()
+        stats = LearnStats(learning_rate=self._learning_rate(step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = stats.learning_rate
+        parts = self._split(sequences, step)
+        sampled = sum(int(sequence.mask.sum()) for sequence in sequences)
+        for index, part in enumerate(parts):
+            self._update(part, stats, first=index == 0)
+        stats.loss /= max(1, len(parts))
+        measured = sum(int(sequence.mask.sum()) for sequence in parts[0]) if parts else 0
+        stats.logprob_diff_mean /= max(1, measured)
+        for name in ("entropy", "kl", "clip_fraction"):
+            setattr(stats, name, getattr(stats, name) / max(1, sampled))
+        stats.trained_tokens = sum(len(sequence.ids) for sequence in sequences)
+        stats.learn_s = time.perf_counter() - started
+        return asdict(stats)
+
+    def _split(self, sequences: Sequence[TrainSequence], step: int) -> list[list[TrainSequence]]:
+        updates = min(self.config.updates_per_step, len(sequences))
+        if updates <= 1:
+            return [list(sequences)] if sequences else []
+        order = np.random.default_rng(derive_seed("updates", step)).permutation(len(sequences))
+        return [[sequences[at] for at in part] for part in np.array_split(order, updates)]
+
+    def _update(self, sequences: list[TrainSequence], stats: LearnStats, first: bool) -> None:
+        c = self.config
+        total = sum(int(sequence.mask.sum()) for sequence in sequences)
+        if not total:
+            return
+        # Without a KL term, a trajectory of advantage 0 has no gradient; it is only measured.
+        pulls = [s for s in sequences if s.advantage != 0.0 or self.reference is not None]
+        still = [s for s in sequences if s.advantage == 0.0 and self.reference is None]
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in make_microbatches(pulls, c.microbatch_tokens, self.device):
+            logp, entropy = self._score(micro)
+            reference = self._reference_logp(micro)
+            terms = grpo_token_loss(
+                logp, micro.logprobs, micro.advantages, c.clip_low, c.clip_high, c.kl_coefficient, reference
+            )
+            (terms.loss / total).backward()
+            stats.loss += terms.loss.item() / total
+            stats.kl += float(terms.kl)
+            stats.clip_fraction += float(terms.clipped)
+            self._measure(stats, logp, entropy, micro, first)
+        with torch.no_grad():
+            for micro in make_microbatches(still, c.microbatch_tokens, self.device):
+                logp, entropy = self._score(micro)
+                self._measure(stats, logp, entropy, micro, first)
+        norm = torch.nn.utils.clip_grad_norm_(self._named.values(), c.max_grad_norm)
+        stats.grad_norm = float(norm)
+        if pulls and torch.isfinite(norm):
+            self.optimizer.step()
+
+    def _score(self, micro: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.model(micro.ids, micro.replay).flatten(0, 1)[micro.at]
+        return linear_logprob(hidden, self.model.lm_head.weight, micro.targets, self.temperature)
+
+    def _reference_logp(self, micro: Microbatch) -> torch.Tensor | None:
+        if self.reference is None:
+            return None
+        with torch.no_grad():
+            hidden = self.reference(micro.ids).flatten(0, 1)[micro.at]
+            return linear_logprob(hidden, self.reference.lm_head.weight, micro.targets, self.temperature)[0]
+
+    @staticmethod
+    def _measure(
+        stats: LearnStats, logp: torch.Tensor, entropy: torch.Tensor, micro: Microbatch, first: bool
+    ) -> None:
+        stats.entropy += float(entropy.detach().sum())
+        if first:
+            difference = (logp.detach() - micro.logprobs).abs()
+            stats.logprob_diff_max = max(stats.logprob_diff_max, float(difference.max()))
+            stats.logprob_diff_mean += float(difference.sum())
+
+    def _learning_rate(self, step: int) -> float:
+        c = self.config
+        if step <= c.warmup_steps:
+            return c.learning_rate * step / max(1, c.warmup_steps)
+        if c.schedule == "linear":
+            return c.learning_rate * max(0.0, (c.steps - step + 1) / max(1, c.steps - c.warmup_steps))
+        return c.learning_rate
+
+    # -- weights and checkpoints -----------------------------------------------------------------------------
+
+    def weights(self) -> tuple[dict[str, np.ndarray], str]:
+        """Return every weight on the CPU and their checksum."""
+        state = {name: value.detach().cpu().numpy().copy() for name, value in self.model.state_dict().items()}
+        return state, weights_checksum(state)
+
+    def save(self, root: str, step: int, meta: dict[str, Any]) -> str:
+        """Write the checkpoint of a step under a run's checkpoint directory and return its path."""
+
+        def fill(directory: Path) -> None:
+            save_policy(self.model, directory)
+            self.tokenizer.save(directory)
+            save_file(self._optimizer_tensors(), str(directory / OPTIMIZER))
+            (directory / "trainer.json").write_text(json.dumps({"step": step, **meta}) + "\n")
+
+        return str(write_checkpoint(Path(root), step, fill, meta))
+
+    def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        tensors: dict[str, torch.Tensor] = {}
+        for name, parameter in self._named.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().clone()
+        return tensors
+
+    def _load_optimizer(self, path: Path) -> None:
+        for key, value in load_file(str(path)).items():
+            name, _, field = key.rpartition("/")
+            if name in self._named:
+                parameter = self._named[name]
+                held = value if field == "step" else value.to(parameter.device)
+                self.optimizer.state[parameter][field] = held
+
+    def status(self) -> dict[str, Any]:
+        """Return what this learner holds."""
+        return {"parameters": sum(p.numel() for p in self.model.parameters()), "device": self.device}

@@ -1,0 +1,93 @@
+"""A component with a queue in, results out and a loop between: run by its own thread, or inline by whoever waits.
+
+The same class serves a Ray actor (threaded) and `--local` debugging (inline, so that a breakpoint stops everything).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import defaultdict
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Pump(Generic[T]):
+    """Base of the engine host and the environment worker.
+
+    Subclasses implement `_pump_once(wait)`, which does a bounded amount of work, and call `_deliver`.
+    """
+
+    def __init__(self, threaded: bool) -> None:
+        self._threaded = threaded
+        self._changed = threading.Condition()
+        self._results: dict[str, list[T]] = defaultdict(list)
+        self._failure: str | None = None
+        self._stopping = False
+        self.last_progress = time.monotonic()
+        if threaded:
+            threading.Thread(target=self._loop, daemon=True, name=type(self).__name__).start()
+
+    def _pump_once(self, wait: float) -> bool:
+        """Do some work, waiting up to `wait` seconds if there is none; return True on progress."""
+        raise NotImplementedError
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            try:
+                self._pump_once(0.05)
+            except Exception:
+                with self._changed:
+                    self._failure = traceback.format_exc()
+                    self._changed.notify_all()
+                return
+
+    def _deliver(self, owner: str, results: list[T]) -> None:
+        if not results:
+            return
+        self.last_progress = time.monotonic()
+        with self._changed:
+            self._results[owner].extend(results)
+            self._changed.notify_all()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._error(self._failure)
+
+    def _error(self, text: str) -> Exception:
+        return RuntimeError(text)
+
+    def collect(self, owner: str, timeout: float) -> list[T]:
+        """Return what is finished for an owner, waiting up to `timeout` seconds for something.
+
+        Raises:
+            Exception: the loop died; the error carries its traceback.
+        """
+        deadline = time.monotonic() + timeout
+        if not self._threaded:
+            while not self._results[owner] and self._pump_once(max(0.0, min(0.05, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline:
+                    break
+            return self._take(owner)
+        with self._changed:
+            while not self._results[owner] and self._failure is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            if not self._results[owner]:
+                self._raise_failure()
+            return self._take(owner)
+
+    def _take(self, owner: str) -> list[T]:
+        return self._results.pop(owner, [])
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping = True
+
+    def status(self) -> dict[str, Any]:
+        """Return what this component is doing, for the stall report."""
+        return {"idle_s": round(time.monotonic() - self.last_progress, 1)}

@@ -1,0 +1,139 @@
+"""The driver's side of a batch: hands episodes to workers, collects each exactly once, retries, and never hangs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from rolloom.configs.schema import RolloutConfig
+from rolloom.envs.types import Task
+from rolloom.rollout.handles import Handle
+from rolloom.rollout.types import Assignment, StallError, Trajectory, derive_seed
+
+COLLECT_S = 0.5
+STATUS_S = 5.0
+
+
+class Interrupted(Exception):
+    """The person asked the run to stop while a batch was under way."""
+
+
+class Scheduler:
+    """Runs batches of episodes.
+
+    Args:
+        workers: environment workers.
+        engines: asked for their state when nothing moves.
+        config: sampling limits and deadlines.
+        seed: root of the sampling seeds.
+        stop_requested: polled; a batch under way is given up when it returns True.
+    """
+
+    def __init__(
+        self, workers: Sequence[Handle], engines: Sequence[Handle], config: RolloutConfig, seed: int,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self.workers, self.engines, self.config, self.seed = list(workers), list(engines), config, seed
+        self.stop_requested = stop_requested
+
+    def assignments(self, tasks: Sequence[Task], samples: int, batch: str, temperature: float) -> list[Assignment]:
+        """Return the episodes of a batch; seeds depend on (seed, batch, task, sample, attempt) only."""
+        return [
+            Assignment(
+                batch, group, index, task, self._seed(batch, group, index, 0), temperature, 0,
+                group % len(self.engines),
+            )
+            for group, task in enumerate(tasks)
+            for index in range(samples)
+        ]  # fmt: skip
+
+    def _seed(self, batch: str, group: int, index: int, attempt: int) -> int:
+        return derive_seed(self.seed, batch, group, index, attempt)
+
+    def run(
+        self, assignments: Sequence[Assignment], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[Trajectory]:
+        """Run episodes and return their trajectories in order.
+
+        A rollout whose machinery failed is tried again with a fresh seed, up to `max_attempts`; the last failure is
+        returned as it is. A late or second answer is dropped.
+
+        Raises:
+            StallError: nothing arrived for `stall_s` seconds.
+            Interrupted: `stop_requested` returned True.
+        """
+        open_: dict[tuple[int, int], Assignment] = {(a.group, a.sample): a for a in assignments}
+        results: dict[tuple[int, int], Trajectory] = {}
+        owners: dict[tuple[int, int], Handle] = {}
+        by_worker: dict[int, list[Assignment]] = {}
+        for assignment in assignments:
+            place = assignment.group % len(self.workers)
+            by_worker.setdefault(place, []).append(assignment)
+            owners[assignment.group, assignment.sample] = self.workers[place]
+        submitted = [self.workers[place].call("submit", "driver", part) for place, part in by_worker.items()]
+        for future in submitted:
+            future.result(self.config.stall_s)
+        collecting: dict[Future[list[Trajectory]], Handle] = {}
+        last_progress = time.monotonic()
+        while open_:
+            for worker in {id(owners[key]): owners[key] for key in open_}.values():
+                if worker not in collecting.values():
+                    collecting[worker.call("collect", "driver", COLLECT_S)] = worker
+            done, _ = wait(collecting, timeout=COLLECT_S * 2, return_when=FIRST_COMPLETED)
+            for future in done:
+                worker = collecting.pop(future)
+                again = []
+                for trajectory in future.result():
+                    retry = self._record(trajectory, open_, results)
+                    last_progress = time.monotonic()
+                    if retry is not None:
+                        again.append(retry)
+                if again:
+                    worker.call("submit", "driver", again).result(self.config.stall_s)
+                progress(len(results), len(assignments))
+            if self.stop_requested():
+                for worker in self.workers:
+                    worker.call("reset")
+                raise Interrupted
+            if time.monotonic() - last_progress > self.config.stall_s:
+                raise StallError(self._stall_report(list(open_.values())))
+        return [results[a.group, a.sample] for a in assignments]
+
+    def _record(
+        self, trajectory: Trajectory, open_: dict[tuple[int, int], Assignment],
+        results: dict[tuple[int, int], Trajectory],
+    ) -> Assignment | None:  # fmt: skip
+        done = trajectory.assignment
+        key = (done.group, done.sample)
+        expected = open_.get(key)
+        if expected is None or expected.id != done.id:
+            return None
+        if trajectory.failed and done.attempt + 1 < self.config.max_attempts:
+            attempt = done.attempt + 1
+            seed = self._seed(done.batch, done.group, done.sample, attempt)
+            open_[key] = dataclasses.replace(expected, attempt=attempt, seed=seed)
+            return open_[key]
+        del open_[key]
+        results[key] = trajectory
+        return None
+
+    def _stall_report(self, missing: list[Assignment]) -> str:
+        lines = [f"no rollout finished for stall_s={self.config.stall_s:.0f} s; {len(missing)} are missing:"]
+        for handle in [*self.workers, *self.engines]:
+            lines.append(f"  {handle.name}: {_status(handle)}")
+        names = ", ".join(f"{a.task.env_id} seed {a.task.seed} ({a.id})" for a in missing[:5])
+        lines.append(f"  first missing: {names}")
+        return "\n".join(lines)
+
+
+def _status(handle: Handle) -> Any:
+    try:
+        return handle.call("status").result(STATUS_S)
+    except FutureTimeout:
+        return f"does not answer within {STATUS_S:.0f} s"
+    except Exception as error:
+        return f"dead: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
