@@ -1,8 +1,8 @@
 """The environment contract: a `gymnasium.Env` that speaks chat messages and is answered in text.
 
-A new environment subclasses `TextEnv` and writes four methods: `generate` a problem, `prompt` it, `respond` to a
-turn, and `expert`, which proves that the problem can be solved. Everything else (seeding, splits, parsing, reward
-checks, the turn limit) is done here once.
+A new environment subclasses `TextEnv` and writes four methods: `generate` a problem, `prompt` it, `respond`
+to a turn, and `expert`, which proves that the problem can be solved. Everything else (seeding, splits,
+parsing, reward checks, the turn limit) is done here once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ import numpy as np
 
 from rolloom.envs.errors import EnvError
 from rolloom.envs.parsing import parse_completion
-from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Split, Style, ToolSpec, content_key, split_of
+from rolloom.envs.types import (
+    AssistantTurn,
+    Message,
+    Messages,
+    Reply,
+    Split,
+    Style,
+    ToolSpec,
+    content_key,
+    split_of,
+)
 
 MAX_DRAWS = 10_000
 ROLES = ("system", "user", "assistant", "tool")
@@ -96,7 +106,8 @@ class TextEnv(gymnasium.Env[Messages, str]):
     def expert(self, style: Style, rng: np.random.Generator) -> str:
         """Return the next completion of an expert that solves `self.problem`, given the episode so far.
 
-        Every style scores 1.0 when followed to the end. The text is `<think>...</think>` followed by the content.
+        Every style scores 1.0 when followed to the end. The text is `<think>...</think>` followed by the
+        content.
         """
         raise NotImplementedError
 
@@ -113,7 +124,9 @@ class TextEnv(gymnasium.Env[Messages, str]):
 
     # -- what Gymnasium calls --------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Messages, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Messages, dict]:
         """Start an episode.
 
         Args:
@@ -133,7 +146,9 @@ class TextEnv(gymnasium.Env[Messages, str]):
         if split not in ("train", "heldout"):
             raise EnvError(f"options['split']: expected 'train' or 'heldout', got {split!r}")
         if not isinstance(level, int | np.integer) or not low <= level <= high:
-            raise EnvError(f"options['level']: {type(self).__name__} has levels {low} to {high}, got {level!r}")
+            raise EnvError(
+                f"options['level']: {type(self).__name__} has levels {low} to {high}, got {level!r}"
+            )
         problem_seed = seed if seed is not None else int(self.np_random.integers(2**31))
         key = self._draw(problem_seed, int(level), split)
         self.turn_index, self._return, self._live = 0, 0.0, True
@@ -149,7 +164,9 @@ class TextEnv(gymnasium.Env[Messages, str]):
             key = content_key(self.key_text(self.problem))
             if split_of(key) == split:
                 return key
-        raise EnvError(f"{type(self).__name__} drew {MAX_DRAWS} problems of level {level}, none in split {split!r}")
+        raise EnvError(
+            f"{type(self).__name__} drew {MAX_DRAWS} problems of level {level}, none in split {split!r}"
+        )
 
     def step(self, action: str) -> tuple[Messages, float, bool, bool, dict[str, Any]]:
         """Answer one completion.
@@ -172,7 +189,9 @@ class TextEnv(gymnasium.Env[Messages, str]):
         self.turn_index += 1
         self._return += reply.reward
         if not math.isfinite(reply.reward) or not -1e-9 <= self._return <= 1 + 1e-9:
-            raise EnvError(f"{type(self).__name__}: an episode's reward must lie in [0, 1], got {self._return}")
+            raise EnvError(
+                f"{type(self).__name__}: an episode's reward must lie in [0, 1], got {self._return}"
+            )
         truncated = not reply.done and self.turn_index >= self.max_turns
         self._live = not (reply.done or truncated)
         self._conversation.extend(reply.messages)

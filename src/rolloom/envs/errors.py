@@ -1,10 +1,18 @@
-"""The environment room's errors; `RolloomError` and `did_you_mean` are passed on for the room's convenience."""
+"""The environment room's errors; `RolloomError` and `did_you_mean` are passed on for the room's
+convenience."""
 
 from __future__ import annotations
 
 from rolloom.errors import RolloomError, did_you_mean
 
-__all__ = ["EnvError", "EnvRegistrationError", "RolloomError", "SandboxError", "UnknownEnvError", "did_you_mean"]
+__all__ = [
+    "EnvError",
+    "EnvRegistrationError",
+    "RolloomError",
+    "SandboxError",
+    "UnknownEnvError",
+    "did_you_mean",
+]
 
 
 class EnvError(RolloomError):

@@ -1,4 +1,5 @@
-"""Reads a completion: reasoning between think tags, then content, with Hermes-style `<tool_call>` JSON blocks.
+"""Reads a completion: reasoning between think tags, then content, with Hermes-style `<tool_call>` JSON
+blocks.
 
 Linear scanners over capped input; no regular expression sees untrusted text.
 """
@@ -19,7 +20,8 @@ CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
 def parse_completion(text: str) -> AssistantTurn:
     """Split a completion into reasoning, content and tool calls.
 
-    A text that opens with `<think>` and never closes it has no content. Text without any think tag is content.
+    A text that opens with `<think>` and never closes it has no content. Text without any think tag is
+    content.
 
     Args:
         text: decoded completion, at most `MAX_CHARS` characters are read.

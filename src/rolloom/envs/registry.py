@@ -1,8 +1,8 @@
 """One registry of environments: ids `namespace/name-vN`, entry-point strings, loaded on first use.
 
-Three ways in: the built-in table below; `register(...)` in a program (the launcher ships such specs to every worker);
-and other installed packages through the entry-point group `rolloom.envs`, whose entries name a function that calls
-`register`.
+Three ways in: the built-in table below; `register(...)` in a program (the launcher ships such specs to every
+worker); and other installed packages through the entry-point group `rolloom.envs`, whose entries name a
+function that calls `register`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _specs: dict[str, EnvSpec] = {}
 _plugins_loaded = False
 
 
-def register(id: str, entry_point: str, *, kind: str = "other", description: str = "", **kwargs: Any) -> EnvSpec:
+def register(
+    id: str, entry_point: str, *, kind: str = "other", description: str = "", **kwargs: Any
+) -> EnvSpec:
     """Register an environment under an id; registering the same thing twice is allowed.
 
     Raises:
@@ -59,10 +61,14 @@ def register_spec(spec: EnvSpec) -> None:
     if not (namespace and slash and name and dash and version.isdecimal()):
         raise EnvRegistrationError(f"environment id must look like 'namespace/name-v0', got {spec.id!r}")
     if spec.entry_point.count(":") != 1:
-        raise EnvRegistrationError(f"{spec.id}: entry point must look like 'pkg.module:Class', got {spec.entry_point!r}")
+        raise EnvRegistrationError(
+            f"{spec.id}: entry point must look like 'pkg.module:Class', got {spec.entry_point!r}"
+        )
     present = _specs.get(spec.id)
     if present is not None and present != spec:
-        raise EnvRegistrationError(f"{spec.id} is already registered as {present.entry_point}; raise the version")
+        raise EnvRegistrationError(
+            f"{spec.id} is already registered as {present.entry_point}; raise the version"
+        )
     _specs[spec.id] = spec
 
 
@@ -109,21 +115,41 @@ def make(id: str, **kwargs: Any) -> TextEnv:
     try:
         cls = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise EnvRegistrationError(f"{id}: entry point {found.entry_point} cannot be loaded: {error}") from error
+        raise EnvRegistrationError(
+            f"{id}: entry point {found.entry_point} cannot be loaded: {error}"
+        ) from error
     env = cls(**{**found.kwargs, **kwargs})
     if not isinstance(env, TextEnv):
-        raise EnvRegistrationError(f"{id}: {found.entry_point} made a {type(env).__name__}, expected a TextEnv")
+        raise EnvRegistrationError(
+            f"{id}: {found.entry_point} made a {type(env).__name__}, expected a TextEnv"
+        )
     return env
 
 
 for _id, _entry, _kind, _text in (
-    ("math/affine_chain-v0", "rolloom.envs.math.affine_chain:AffineChain", "math",
-     "follow a chain of affine maps modulo m with a scratchpad"),
-    ("code/int_function-v0", "rolloom.envs.code.int_function:IntFunction", "code",
-     "write a Python function that passes hidden tests, run in the sandbox"),
-    ("tools/lookup-v0", "rolloom.envs.tools.lookup:Lookup", "tools",
-     "answer by chained JSON-schema function calls over several turns"),
-    ("agent/workplace-v0", "rolloom.envs.agents.workplace:Workplace", "agent",
-     "change a small SQLite workplace; scored by its final state"),
+    (
+        "math/affine_chain-v0",
+        "rolloom.envs.math.affine_chain:AffineChain",
+        "math",
+        "follow a chain of affine maps modulo m with a scratchpad",
+    ),
+    (
+        "code/int_function-v0",
+        "rolloom.envs.code.int_function:IntFunction",
+        "code",
+        "write a Python function that passes hidden tests, run in the sandbox",
+    ),
+    (
+        "tools/lookup-v0",
+        "rolloom.envs.tools.lookup:Lookup",
+        "tools",
+        "answer by chained JSON-schema function calls over several turns",
+    ),
+    (
+        "agent/workplace-v0",
+        "rolloom.envs.agents.workplace:Workplace",
+        "agent",
+        "change a small SQLite workplace; scored by its final state",
+    ),
 ):
     register(_id, _entry, kind=_kind, description=_text)

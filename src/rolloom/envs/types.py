@@ -44,7 +44,8 @@ class ToolSpec:
     parameters: dict[str, Any]
 
     def to_openai(self) -> dict[str, Any]:
-        """Return the `{"type": "function", "function": {...}}` form that chat templates and endpoints take."""
+        """Return the `{"type": "function", "function": {...}}` form that chat templates and endpoints
+        take."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 
@@ -126,7 +127,12 @@ class StopReason(enum.StrEnum):
     @property
     def is_failure(self) -> bool:
         """True when the machinery failed, not the policy."""
-        return self in (StopReason.ENV_ERROR, StopReason.ENV_TIMEOUT, StopReason.ENGINE_ERROR, StopReason.ABORTED)
+        return self in (
+            StopReason.ENV_ERROR,
+            StopReason.ENV_TIMEOUT,
+            StopReason.ENGINE_ERROR,
+            StopReason.ABORTED,
+        )
 
 
 def content_key(text: str) -> str:

@@ -1,0 +1,1 @@
+"""The policy: hybrid model, tokenizer, checkpoints, batches and the GRPO loss."""

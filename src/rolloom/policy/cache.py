@@ -37,7 +37,12 @@ class DecodeCache:
     """
 
     def __init__(
-        self, config: HybridConfig, rows: int, context: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+        self,
+        config: HybridConfig,
+        rows: int,
+        context: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
     ) -> None:
         # One position more than the context: padding writes its keys there, where nothing looks.
         kv = (rows, config.num_key_value_heads, context + 1, config.head_dim)
@@ -46,7 +51,9 @@ class DecodeCache:
             if letter == "M":
                 conv = torch.zeros(rows, config.conv_kernel - 1, config.conv_dim, dtype=dtype, device=device)
                 ssm_shape = (rows, config.mamba_num_heads, config.mamba_head_dim, config.ssm_state_size)
-                self.layers.append(MambaState(conv, torch.zeros(ssm_shape, dtype=torch.float32, device=device)))
+                self.layers.append(
+                    MambaState(conv, torch.zeros(ssm_shape, dtype=torch.float32, device=device))
+                )
             elif letter == "*":
                 key = torch.zeros(kv, dtype=dtype, device=device)
                 self.layers.append(AttentionState(key, torch.zeros_like(key)))

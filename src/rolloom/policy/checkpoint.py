@@ -1,7 +1,7 @@
 """Hugging Face checkpoints of the hybrid, both ways.
 
-Written in the released layout (`backbone.`, one tensor an expert), which transformers and vLLM read; read in that layout
-or in transformers' own (`model.`, stacked experts).
+Written in the released layout (`backbone.`, one tensor an expert), which transformers and vLLM read; read in
+that layout or in transformers' own (`model.`, stacked experts).
 """
 
 from __future__ import annotations

@@ -129,7 +129,8 @@ class HybridConfig:
             if key in values and values[key] != required:
                 raise PolicyError(f"{key}: only {required!r} is supported, got {values[key]!r}")
         pattern = values.get("hybrid_override_pattern") or "".join(
-            LEGACY.get(name, "?") for name in values.get("layers_block_type") or values.get("layer_types") or ()
+            LEGACY.get(name, "?")
+            for name in values.get("layers_block_type") or values.get("layer_types") or ()
         )
         names = {field.name for field in dataclasses.fields(cls)} - {"pattern"}
         known = {key: value for key, value in values.items() if key in names}

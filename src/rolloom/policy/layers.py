@@ -1,8 +1,8 @@
 """The four mixers of the hybrid. Parameter names and shapes are those of transformers' `nemotron_h`.
 
 Shapes: B batch, T tokens, D hidden size, C conv channels, H Mamba heads, P head dim, G groups, N state size;
-n rows of a decode step. Each mixer has `forward` (whole sequences, differentiable), `prefill` (right-padded sequences
-that continue cached rows) and `decode` (one token a row); the last two write the cache in place.
+n rows of a decode step. Each mixer has `forward` (whole sequences, differentiable), `prefill` (right-padded
+sequences that continue cached rows) and `decode` (one token a row); the last two write the cache in place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class MambaMixer(nn.Module):
         self.config = config
         c, heads = config, config.mamba_num_heads
         self.in_proj = nn.Linear(c.hidden_size, c.d_inner + c.conv_dim + heads, bias=c.use_bias)
-        self.conv1d = nn.Conv1d(c.conv_dim, c.conv_dim, c.conv_kernel, groups=c.conv_dim, bias=c.use_conv_bias)
+        self.conv1d = nn.Conv1d(
+            c.conv_dim, c.conv_dim, c.conv_kernel, groups=c.conv_dim, bias=c.use_conv_bias
+        )
         self.dt_bias = nn.Parameter(torch.ones(heads))
         self.A_log = nn.Parameter(torch.log(torch.arange(1, heads + 1).float()))
         self.D = nn.Parameter(torch.ones(heads))
@@ -127,7 +129,8 @@ class Attention(nn.Module):
     def prefill(
         self, x: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, state: AttentionState
     ) -> torch.Tensor:
-        """Feed `[B, T, D]` at cache `positions` `[B, T]`; `mask` `[B, 1, T, S]` says which cached keys each sees."""
+        """Feed `[B, T, D]` at cache `positions` `[B, T]`; `mask` `[B, 1, T, S]` says which cached keys each
+        sees."""
         q, k, v = self._heads(x)
         rows = torch.arange(len(x), device=x.device)[:, None]
         state.key[rows, :, positions] = k
@@ -185,7 +188,9 @@ class Experts(nn.Module):
         super().__init__()
         width = config.moe_latent_size or config.hidden_size
         self.up_proj = nn.Parameter(torch.empty(config.n_routed_experts, config.moe_intermediate_size, width))
-        self.down_proj = nn.Parameter(torch.empty(config.n_routed_experts, width, config.moe_intermediate_size))
+        self.down_proj = nn.Parameter(
+            torch.empty(config.n_routed_experts, width, config.moe_intermediate_size)
+        )
 
 
 class MoE(nn.Module):
@@ -202,7 +207,9 @@ class MoE(nn.Module):
             self.fc1_latent_proj = nn.Linear(config.hidden_size, latent, bias=config.mlp_bias)
             self.fc2_latent_proj = nn.Linear(latent, config.hidden_size, bias=config.mlp_bias)
 
-    def forward(self, x: torch.Tensor, replay: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, replay: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """`[..., D]` to `[..., D]` and the chosen experts `[..., K]`; `replay` fixes the choice."""
         c = self.config
         flat = x.reshape(-1, x.shape[-1])
@@ -231,7 +238,8 @@ def make_mixer(config: HybridConfig, letter: str) -> MambaMixer | Attention | ML
 
 @torch.no_grad()
 def init_weights(module: nn.Module, config: HybridConfig, generator: torch.Generator) -> None:
-    """Initialise a model as Nemotron-H is: normal weights, residual projections scaled by depth, log-uniform dt."""
+    """Initialise a model as Nemotron-H is: normal weights, residual projections scaled by depth, log-uniform
+    dt."""
     depth = len(config.pattern)
     for name, parameter in module.named_parameters():
         leaf = name.rsplit(".", 1)[-1]

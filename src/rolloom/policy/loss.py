@@ -37,7 +37,8 @@ def clipped_policy_loss(
 
 
 def k3(logp: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Schulman's k3 estimate of KL(policy || reference) per token: exp(d) - d - 1 with d = reference - logp."""
+    """Schulman's k3 estimate of KL(policy || reference) per token: exp(d) - d - 1 with d = reference -
+    logp."""
     gap = reference - logp
     return torch.exp(gap) - gap - 1
 

@@ -1,7 +1,8 @@
 """The hybrid policy: embedding, layers by pattern string, final norm, untied output head.
 
-Three passes share the weights: `forward` (training; whole right-padded sequences), `prefill` and `decode` (sampling, with
-a `DecodeCache`). Shapes: B batch, T tokens, D hidden size, V vocabulary, L MoE layers, K experts a token.
+Three passes share the weights: `forward` (training; whole right-padded sequences), `prefill` and `decode`
+(sampling, with a `DecodeCache`). Shapes: B batch, T tokens, D hidden size, V vocabulary, L MoE layers, K
+experts a token.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class HybridLM(nn.Module):
             init_weights(self, config, torch.Generator().manual_seed(seed))
 
     def forward(
-        self, ids: torch.Tensor, replay: torch.Tensor | None = None, recorded: list[torch.Tensor] | None = None
+        self,
+        ids: torch.Tensor,
+        replay: torch.Tensor | None = None,
+        recorded: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Run whole sequences; padding belongs on the right and is ignored by everything before it.
 
@@ -118,7 +122,9 @@ class HybridLM(nn.Module):
         return logits.float(), self._pack_choices(chosen, (batch, length))
 
     @torch.no_grad()
-    def decode(self, ids: torch.Tensor, cache: DecodeCache, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def decode(
+        self, ids: torch.Tensor, cache: DecodeCache, longest: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Feed one token to each of the rows `0..n` of the cache.
 
         Args:

@@ -1,7 +1,7 @@
 """Text to tokens and back, and the chat template: the only place where a conversation becomes token ids.
 
-A conversation is tokenised once, piece by piece: the prompt when an episode starts, then only what the environment adds.
-Sampled tokens are kept as sampled and never decoded and encoded again.
+A conversation is tokenised once, piece by piece: the prompt when an episode starts, then only what the
+environment adds. Sampled tokens are kept as sampled and never decoded and encoded again.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class ChatTokenizer:
         """Text of tokens, special ones included."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
-    def render(self, messages: Sequence[Mapping[str, Any]], tools: Iterable[Any] = (), generate: bool = True) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Iterable[Any] = (), generate: bool = True
+    ) -> str:
         """Apply the chat template; `tools` are OpenAI function dicts or objects with `to_openai`."""
         functions = [tool.to_openai() if hasattr(tool, "to_openai") else tool for tool in tools]
         return self._template.render(
@@ -104,7 +106,8 @@ class ChatTokenizer:
         return self.encode(self.render([self._defuse(m) for m in messages], tools))
 
     def continuation_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Token ids to append after a completion that ended by a stop token, up to the next generation prompt.
+        """Token ids to append after a completion that ended by a stop token, up to the next generation
+        prompt.
 
         Raises:
             PolicyError: the template does not write assistant content as it is given.
@@ -113,7 +116,9 @@ class ChatTokenizer:
         text = self.render([*opening, *[self._defuse(m) for m in messages]])
         _, found, tail = text.partition(SENTINEL)
         if not found or not tail.startswith(self.eos_token):
-            raise PolicyError("the chat template must write assistant content verbatim, followed by the eos token")
+            raise PolicyError(
+                "the chat template must write assistant content verbatim, followed by the eos token"
+            )
         return self.encode(tail[len(self.eos_token) :])
 
     def completion_text(self, ids: Sequence[int]) -> str:
@@ -124,13 +129,15 @@ class ChatTokenizer:
         return self._thinking_prefix + self.decode(body)
 
     def completion_ids(self, text: str) -> list[int]:
-        """Token ids of a demonstrated completion in the form the policy would sample it, stop token included."""
+        """Token ids of a demonstrated completion in the form the policy would sample it, stop token
+        included."""
         if self._thinking_prefix and text.startswith(self._thinking_prefix):
             text = text[len(self._thinking_prefix) :]
         return [*self.encode(text), self.stop_ids[0]]
 
     def _defuse(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        # Environment text may quote a policy or a hostile document: control tokens in it become plain characters.
+        # Environment text may quote a policy or a hostile document: control tokens in it become plain
+        # characters.
         content = str(message["content"])
         for token in self.tokenizer.get_added_tokens_decoder().values():
             if token.content in content:

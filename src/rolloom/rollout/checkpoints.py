@@ -1,6 +1,8 @@
-"""Atomic, verified checkpoints: a directory appears complete or not at all, and says what its files must hash to.
+"""Atomic, verified checkpoints: a directory appears complete or not at all, and says what its files must
+hash to.
 
-Recipe: write into a hidden directory -> fsync files -> manifest with sizes and SHA-256 -> rename -> fsync the parent.
+Recipe: write into a hidden directory -> fsync files -> manifest with sizes and SHA-256 -> rename -> fsync
+    the parent.
 """
 
 from __future__ import annotations
@@ -98,7 +100,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         manifest = json.loads((path / MANIFEST).read_text())
         for name, expected in manifest["files"].items():
             file = path / name
-            if not file.is_file() or file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+            if (
+                not file.is_file()
+                or file.stat().st_size != expected["bytes"]
+                or _sha256(file) != expected["sha256"]
+            ):
                 raise CheckpointError(f"{file} is missing or differs from {MANIFEST}")
         return Checkpoint(path, int(manifest["step"]), manifest["meta"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -27,7 +27,9 @@ class Cluster:
         learner: also start a learner.
     """
 
-    def __init__(self, config: RunConfig, policy_path: str, reference_path: str, learner: bool = True) -> None:
+    def __init__(
+        self, config: RunConfig, policy_path: str, reference_path: str, learner: bool = True
+    ) -> None:
         self.config = config
         self._ray: Any = None
         if not config.local:
@@ -74,7 +76,8 @@ class Cluster:
             gpus = 1 / (self.config.rollout.engines + 1)
         options = remote.options(
             name=f"{self.config.name}-{name}-{os.getpid()}",
-            # Cores are shared on purpose: engines idle while the learner works. Thread counts are set, not reserved.
+            # Cores are shared on purpose: engines idle while the learner works. Thread counts are set, not
+            # reserved.
             num_cpus=0 if self.config.ray.address == "local" else threads,
             num_gpus=gpus,
             max_restarts=0,

@@ -17,7 +17,9 @@ class Job:
         abandoned: its result is no longer wanted.
     """
 
-    def __init__(self, function: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def __init__(
+        self, function: Callable[[], Any], done: Callable[[Any, BaseException | None], None]
+    ) -> None:
         self.function, self.done = function, done
         self.abandoned = False
         self.started: float | None = None
@@ -26,8 +28,8 @@ class Job:
 class DaemonPool:
     """Runs jobs on `threads` daemon threads and reports each result by callback.
 
-    A job that overstays is abandoned: its result is dropped, and a fresh thread takes the place of its own, so that
-    blocking environments use up neither the pool nor the process's exit.
+    A job that overstays is abandoned: its result is dropped, and a fresh thread takes the place of its own,
+    so that blocking environments use up neither the pool nor the process's exit.
     """
 
     def __init__(self, threads: int) -> None:

@@ -1,4 +1,5 @@
-"""Synthetic demonstrations: experts of every environment, over-reasoning most of the time, as token sequences."""
+"""Synthetic demonstrations: experts of every environment, over-reasoning most of the time, as token
+sequences."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.types import derive_seed
 
 STYLES: Mapping[Style, float] = {"verbose": 0.70, "medium": 0.20, "compact": 0.10}
-"""How often each style is shown: mostly the over-reasoning of real models, and a minority of shorter traces."""
+"""How often each style is shown: mostly the over-reasoning of real models, and a minority of shorter
+traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ def demonstrate(env_id: str, level: int, seed: int, style: Style, **kwargs: obje
     return Demonstration(env_id, style, prompt, info["tools"], tuple(turns))
 
 
-def demonstrations(env_ids: Sequence[str], levels: Sequence[int], count: int, seed: int) -> Iterator[Demonstration]:
+def demonstrations(
+    env_ids: Sequence[str], levels: Sequence[int], count: int, seed: int
+) -> Iterator[Demonstration]:
     """Yield `count` demonstrations of every environment, styles by `STYLES`, levels drawn evenly."""
     styles, weights = list(STYLES), list(STYLES.values())
     for env_id in env_ids:

@@ -36,7 +36,8 @@ class EngineHost(Pump[Completion]):
         context: longest sequence, in tokens.
         device: torch device.
         dtype: torch dtype name.
-        threads: CPU threads; set on purpose, since two threads are slower than one at small sizes. 0 leaves it.
+        threads: CPU threads; set on purpose, since two threads are slower than one at small sizes. 0 leaves
+            it.
         threaded: run the loop in a thread of its own.
     """
 
@@ -107,7 +108,9 @@ class EngineHost(Pump[Completion]):
             loaded = {name: value.cpu().numpy() for name, value in self.engine.model.state_dict().items()}
         held = weights_checksum(loaded)
         if held != checksum:
-            raise EngineError(f"weights version {version}: expected checksum {checksum}, the engine holds {held}")
+            raise EngineError(
+                f"weights version {version}: expected checksum {checksum}, the engine holds {held}"
+            )
         return held
 
     def reset(self) -> None:

@@ -1,7 +1,8 @@
-"""Runs many episodes at once: environment steps in a thread pool, completions from engines, nobody waits for anybody.
+"""Runs many episodes at once: environment steps in a thread pool, completions from engines, nobody waits for
+anybody.
 
-One event queue drives it. Engine answers, finished environment steps and new assignments are events; between events
-only deadlines are checked.
+One event queue drives it. Engine answers, finished environment steps and new assignments are events; between
+events only deadlines are checked.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from rolloom.envs.base import TextEnv
 from rolloom.envs.registry import EnvSpec
 from rolloom.envs.types import StopReason
 from rolloom.policy.tokenizer import ChatTokenizer
+from rolloom.rollout.daemon_pool import DaemonPool
 from rolloom.rollout.episode import EnvReply, Episode, checked_reply
 from rolloom.rollout.handles import Handle, when_done
-from rolloom.rollout.daemon_pool import DaemonPool
 from rolloom.rollout.pump import Pump
 from rolloom.rollout.types import Assignment, Completion, Request, Trajectory, WorkerError
 
@@ -96,7 +97,9 @@ class EnvWorker(Pump[Trajectory]):
         handled = 0
         while True:
             try:
-                event, subject, value = self._events.get(timeout=wait) if handled == 0 else self._events.get_nowait()
+                event, subject, value = (
+                    self._events.get(timeout=wait) if handled == 0 else self._events.get_nowait()
+                )
             except queue.Empty:
                 return handled
             handled += 1
@@ -114,9 +117,7 @@ class EnvWorker(Pump[Trajectory]):
     def _start_episodes(self) -> None:
         while self._queue and len(self._episodes) < self.config.episodes_per_worker:
             owner, assignment = self._queue.popleft()
-            episode = Episode(
-                assignment, self.tokenizer, self.config.max_context, self.config.max_new_tokens
-            )
+            episode = Episode(assignment, self.tokenizer, self.config.max_context, self.config.max_new_tokens)
             self._episodes[assignment.id] = episode
             self._owner[assignment.id] = owner
             self._run_env(episode, partial(self._reset_env, assignment))
@@ -152,7 +153,9 @@ class EnvWorker(Pump[Trajectory]):
             if episode.env is None:
                 env, reply = result
                 episode.env = env
-                request = episode.open(reply.messages, reply.info.get("tools", ()), str(reply.info.get("key", "")))
+                request = episode.open(
+                    reply.messages, reply.info.get("tools", ()), str(reply.info.get("key", ""))
+                )
             else:
                 request = episode.answer(result)
         except Exception as broken:
@@ -169,7 +172,9 @@ class EnvWorker(Pump[Trajectory]):
         error = future.exception()
         if error is not None:
             self._expected[index] = 0
-            for episode in [e for e in self._episodes.values() if e.assignment.engine == index and e.job is None]:
+            for episode in [
+                e for e in self._episodes.values() if e.assignment.engine == index and e.job is None
+            ]:
                 self._finish(episode, StopReason.ENGINE_ERROR, f"{type(error).__name__}: {error}"[:2000])
             return
         for completion in future.result():
@@ -208,15 +213,23 @@ class EnvWorker(Pump[Trajectory]):
         now = time.monotonic()
         for episode in list(self._episodes.values()):
             job = episode.job
-            if job is not None and job.started is not None and now - job.started > self.config.step_deadline_s:
+            if (
+                job is not None
+                and job.started is not None
+                and now - job.started > self.config.step_deadline_s
+            ):
                 self._pool.abandon(job)
                 episode.env = None
                 limit = self.config.step_deadline_s
-                self._finish(episode, StopReason.ENV_TIMEOUT, f"a step took longer than step_deadline_s={limit}")
+                self._finish(
+                    episode, StopReason.ENV_TIMEOUT, f"a step took longer than step_deadline_s={limit}"
+                )
             elif now - episode.started > self.config.episode_deadline_s:
                 limit = self.config.episode_deadline_s
                 self._finish(
-                    episode, StopReason.ENV_TIMEOUT, f"longer than episode_deadline_s={limit}: {episode.waits_on}"
+                    episode,
+                    StopReason.ENV_TIMEOUT,
+                    f"longer than episode_deadline_s={limit}: {episode.waits_on}",
                 )
 
     def _finish(self, episode: Episode, stop: StopReason, error: str = "") -> None:
@@ -231,4 +244,9 @@ class EnvWorker(Pump[Trajectory]):
         waits: dict[str, int] = {}
         for episode in list(self._episodes.values()):
             waits[episode.waits_on] = waits.get(episode.waits_on, 0) + 1
-        return {**super().status(), "episodes": len(self._episodes), "queued": len(self._queue), "waits_on": waits}
+        return {
+            **super().status(),
+            "episodes": len(self._episodes),
+            "queued": len(self._queue),
+            "waits_on": waits,
+        }

@@ -35,7 +35,8 @@ def checked_reply(messages: Any, reward: Any, terminated: Any, truncated: Any, i
     """Return an environment's answer in exact types.
 
     Raises:
-        EnvError: messages of another shape, more than `MAX_REPLY_CHARS` characters, or a reward that is not finite.
+        EnvError: messages of another shape, more than `MAX_REPLY_CHARS` characters, or a reward that is not
+            finite.
     """
     if not isinstance(messages, tuple | list):
         raise EnvError(f"expected a tuple of messages, got {type(messages).__name__}")
@@ -142,7 +143,8 @@ class Episode:
         experts = None
         if self._experts:
             recorded = np.concatenate(self._experts)
-            # The last sampled token was never fed, so no experts were chosen for it; nothing is predicted from it.
+            # The last sampled token was never fed, so no experts were chosen for it; nothing is predicted
+            # from it.
             experts = np.zeros((len(ids), *recorded.shape[1:]), recorded.dtype)
             experts[: len(recorded)] = recorded[: len(ids)]
         task = self.assignment.task

@@ -29,7 +29,9 @@ class ShapedBatch:
     sequences: list[TrainSequence]
 
 
-def shape_batch(trajectories: Sequence[Trajectory], reward: RewardConfig, trainer: TrainerConfig) -> ShapedBatch:
+def shape_batch(
+    trajectories: Sequence[Trajectory], reward: RewardConfig, trainer: TrainerConfig
+) -> ShapedBatch:
     """Compute rewards and advantages within each group (same `assignment.group`); failures enter nothing."""
     groups: dict[int, list[int]] = {}
     for index, trajectory in enumerate(trajectories):

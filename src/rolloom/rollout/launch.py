@@ -52,12 +52,15 @@ def policy_directory(path: str) -> str:
         directory, known = Path(path).expanduser().resolve(), []
     if not (directory / "config.json").is_file():
         hint = f" Shipped policies: {', '.join(known)}." if known else ""
-        raise LaunchError(f"policy.path: expected a checkpoint directory with config.json, got {path!r}.{hint}")
+        raise LaunchError(
+            f"policy.path: expected a checkpoint directory with config.json, got {path!r}.{hint}"
+        )
     return str(directory)
 
 
 class StopFlag:
-    """Turns the first Ctrl-C into a request to stop after the work in hand; the second one interrupts at once."""
+    """Turns the first Ctrl-C into a request to stop after the work in hand; the second one interrupts at
+    once."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.requested = False
@@ -182,7 +185,9 @@ class _Job:
         config = self.config
         started = time.monotonic()
         tasks = draw_tasks(config.envs, config.trainer.prompts_per_step, step, config.seed)
-        batch = scheduler.assignments(tasks, config.trainer.group_size, f"step-{step}", config.rollout.temperature)
+        batch = scheduler.assignments(
+            tasks, config.trainer.group_size, f"step-{step}", config.rollout.temperature
+        )
         trajectories = scheduler.run(batch)
         rolled = time.monotonic()
         shaped = shape_batch(trajectories, config.reward, config.trainer)
@@ -237,5 +242,3 @@ class _Job:
         summary = write_report_from_run(self.log.dir.root)
         self.view.table(summary)
         self.view.note(f"report: {self.log.dir.report}")
-
-

@@ -1,4 +1,5 @@
-"""The learner: one batch of trajectories in, one optimizer step out, and how far its log-probs are from the sampler's."""
+"""The learner: one batch of trajectories in, one optimizer step out, and how far its log-probs are from the
+sampler's."""
 
 from __future__ import annotations
 
@@ -68,7 +69,13 @@ class Learner:
     """
 
     def __init__(
-        self, path: str, config: TrainerConfig, temperature: float, device: str, dtype: str, reference_path: str
+        self,
+        path: str,
+        config: TrainerConfig,
+        temperature: float,
+        device: str,
+        dtype: str,
+        reference_path: str,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -92,7 +99,8 @@ class Learner:
     # -- training --------------------------------------------------------------------------------------------
 
     def train(self, sequences: Sequence[TrainSequence], step: int) -> dict[str, float]:
-        """Take one training step (`updates_per_step` optimizer updates) and return its `LearnStats` as a dict.
+        """Take one training step (`updates_per_step` optimizer updates) and return its `LearnStats` as a
+        dict.
 
         Args:
             sequences: every valid trajectory of the step.

@@ -1,4 +1,5 @@
-"""Which tasks a step draws. Stateless: a task depends on the run's seed, the step and its place, so a resume repeats it."""
+"""Which tasks a step draws. Stateless: a task depends on the run's seed, the step and its place, so a resume
+repeats it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from rolloom.rollout.types import derive_seed
 
 
 def shares(weights: Sequence[float], per_step: int, step: int) -> list[int]:
-    """Divide a step's prompts by weight so that the totals of all steps so far are as exact as whole numbers allow.
+    """Divide a step's prompts by weight so that the totals of all steps so far are as exact as whole numbers
+    allow.
 
     Args:
         weights: positive.
@@ -40,7 +42,9 @@ def shares(weights: Sequence[float], per_step: int, step: int) -> list[int]:
     return counts
 
 
-def draw_tasks(envs: Sequence[EnvConfig], per_step: int, step: int, seed: int, split: Split = "train") -> list[Task]:
+def draw_tasks(
+    envs: Sequence[EnvConfig], per_step: int, step: int, seed: int, split: Split = "train"
+) -> list[Task]:
     """Return the tasks of a step, environments interleaved by their shares."""
     tasks = []
     for env, count in zip(envs, shares([env.weight for env in envs], per_step, step), strict=True):

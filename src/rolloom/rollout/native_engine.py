@@ -1,8 +1,9 @@
-"""Continuous batching for the hybrid policy: sequences join and leave a running batch; state is cached by row.
+"""Continuous batching for the hybrid policy: sequences join and leave a running batch; state is cached by
+row.
 
-Rows 0..n-1 of the cache are active, so a decode step is one pass over views. A finished sequence's row is filled by the
-last one. Between the turns of an episode its row is parked and later continued, so no token is fed twice; siblings that
-start from the same prompt in the same step are prefilled once.
+Rows 0..n-1 of the cache are active, so a decode step is one pass over views. A finished sequence's row is
+filled by the last one. Between the turns of an episode its row is parked and later continued, so no token is
+fed twice; siblings that start from the same prompt in the same step are prefilled once.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class NativeEngine:
         self.stop_ids = frozenset(stop_ids)
         self.cache = DecodeCache(model.config, slots, context, parameter.dtype, self.device)
         choice = (slots, context, model.config.moe_layers, model.config.num_experts_per_tok)
-        self._experts = torch.zeros(choice, dtype=torch.int16 if model.config.n_routed_experts > 256 else torch.uint8)
+        self._experts = torch.zeros(
+            choice, dtype=torch.int16 if model.config.n_routed_experts > 256 else torch.uint8
+        )
         self._waiting: deque[Request] = deque()
         self._rows: list[_Row] = []
         self._sessions: dict[str, _Session] = {}
@@ -107,7 +110,8 @@ class NativeEngine:
         return finished
 
     def _should_admit(self) -> bool:
-        # A prefill of one short sequence costs as much as a decode step of all rows: wait a little for company.
+        # A prefill of one short sequence costs as much as a decode step of all rows: wait a little for
+        # company.
         if not self._waiting or len(self._rows) == self.slots:
             return False
         free = self.slots - len(self._rows)
@@ -225,7 +229,9 @@ class NativeEngine:
         stopped = last in self.stop_ids
         if row.request.session and stopped:
             self._sessions[row.request.session] = _Session(self.cache.park(index), last)
-        experts = self._experts[index, row.fed_before : fed].numpy().copy() if self._experts.shape[2] else None
+        experts = (
+            self._experts[index, row.fed_before : fed].numpy().copy() if self._experts.shape[2] else None
+        )
         tail = len(self._rows) - 1
         if index != tail:
             self.cache.copy_row(tail, index)

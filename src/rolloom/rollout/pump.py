@@ -1,6 +1,8 @@
-"""A component with a queue in, results out and a loop between: run by its own thread, or inline by whoever waits.
+"""A component with a queue in, results out and a loop between: run by its own thread, or inline by whoever
+waits.
 
-The same class serves a Ray actor (threaded) and `--local` debugging (inline, so that a breakpoint stops everything).
+The same class serves a Ray actor (threaded) and `--local` debugging (inline, so that a breakpoint stops
+everything).
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class Pump(Generic[T]):
         """
         deadline = time.monotonic() + timeout
         if not self._threaded:
-            while not self._results[owner] and self._pump_once(max(0.0, min(0.05, deadline - time.monotonic()))):
+            while not self._results[owner] and self._pump_once(
+                max(0.0, min(0.05, deadline - time.monotonic()))
+            ):
                 if time.monotonic() >= deadline:
                     break
             return self._take(owner)

@@ -1,4 +1,5 @@
-"""Sampling that can be repeated: the draw for a token depends on its request's seed and its position, nothing else."""
+"""Sampling that can be repeated: the draw for a token depends on its request's seed and its position,
+nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def uniform(seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 def sample(
     logits: torch.Tensor, seeds: torch.Tensor, positions: torch.Tensor, temperatures: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw one token a row by inverse transform of softmax(logits / temperature); temperature 0 takes the best.
+    """Draw one token a row by inverse transform of softmax(logits / temperature); temperature 0 takes the
+    best.
 
     Args:
         logits: fp32 `[n, V]`.
@@ -43,8 +45,8 @@ def sample(
         temperatures: `[n]`.
 
     Returns:
-        Tokens int64 `[n]` and their log-probabilities under the distribution drawn from (temperature 1 for greedy
-        rows), fp32 `[n]`.
+        Tokens int64 `[n]` and their log-probabilities under the distribution drawn from (temperature 1 for
+        greedy rows), fp32 `[n]`.
     """
     greedy = temperatures == 0
     scaled = logits / torch.where(greedy, 1.0, temperatures)[:, None]

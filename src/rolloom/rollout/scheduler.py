@@ -1,4 +1,5 @@
-"""The driver's side of a batch: hands episodes to workers, collects each exactly once, retries, and never hangs."""
+"""The driver's side of a batch: hands episodes to workers, collects each exactly once, retries, and never
+hangs."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ class Scheduler:
         self.workers, self.engines, self.config, self.seed = list(workers), list(engines), config, seed
         self.stop_requested = stop_requested
 
-    def assignments(self, tasks: Sequence[Task], samples: int, batch: str, temperature: float) -> list[Assignment]:
+    def assignments(
+        self, tasks: Sequence[Task], samples: int, batch: str, temperature: float
+    ) -> list[Assignment]:
         """Return the episodes of a batch; seeds depend on (seed, batch, task, sample, attempt) only."""
         return [
             Assignment(
@@ -55,12 +58,14 @@ class Scheduler:
         return derive_seed(self.seed, batch, group, index, attempt)
 
     def run(
-        self, assignments: Sequence[Assignment], progress: Callable[[int, int], None] = lambda done, total: None
+        self,
+        assignments: Sequence[Assignment],
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Trajectory]:
         """Run episodes and return their trajectories in order.
 
-        A rollout whose machinery failed is tried again with a fresh seed, up to `max_attempts`; the last failure is
-        returned as it is. A late or second answer is dropped.
+        A rollout whose machinery failed is tried again with a fresh seed, up to `max_attempts`; the last
+        failure is returned as it is. A late or second answer is dropped.
 
         Raises:
             StallError: nothing arrived for `stall_s` seconds.

@@ -1,4 +1,5 @@
-"""What travels between the driver, the environment workers, the engines and the learner. Picklable, no torch."""
+"""What travels between the driver, the environment workers, the engines and the learner. Picklable, no
+torch."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Request:
         seed: with the position, the only source of chance.
         max_new_tokens: limit, in tokens.
         temperature: 0 is greedy.
-        session: continue this session if the engine holds it, and keep it open afterwards; None for one-off requests.
+        session: continue this session if the engine holds it, and keep it open afterwards; None for one-off
+            requests.
         continues: the session must exist already.
     """
 
@@ -61,7 +63,8 @@ class Completion:
         id: of the request.
         ids: sampled tokens, a stop token included.
         logprobs: of each sampled token under the distribution sampled from, fp32 `[len(ids)]`.
-        experts: experts chosen for every token fed (all of the request's, and all sampled but the last), `[F, L, K]`.
+        experts: experts chosen for every token fed (all of the request's, and all sampled but the last),
+            `[F, L, K]`.
         finish: `stop`, `length` (limit or context reached), `abort` or `error`.
         policy_version: version of the weights.
         error: what went wrong, if `finish` is `error`.
@@ -102,7 +105,8 @@ class Assignment:
 
     @property
     def id(self) -> str:
-        """Unique within a run, so that a late answer to an abandoned episode cannot be taken for another's."""
+        """Unique within a run, so that a late answer to an abandoned episode cannot be taken for
+        another's."""
         return f"{self.batch}.{self.group}.{self.sample}.{self.attempt}"
 
 
@@ -151,7 +155,9 @@ class Trajectory:
         """True when the machinery failed: no reward, in no baseline."""
         return self.score is None
 
-    def to_row(self, step: int, advantage: float | None = None, reward: float | None = None) -> dict[str, Any]:
+    def to_row(
+        self, step: int, advantage: float | None = None, reward: float | None = None
+    ) -> dict[str, Any]:
         """Return the JSON row kept for every rollout; `logprobs` holds sampled tokens only."""
         task = self.assignment.task
         return {

@@ -1,8 +1,9 @@
 """Makes the shipped policy: tokenizer and weights from synthetic demonstrations, reproducible from one seed.
 
-What it does: draws expert episodes of the four built-in environments, trains a byte-level BPE tokenizer on them, trains
-the `tiny` hybrid on the experts' tokens, and writes a checkpoint directory with a manifest (seed, configuration, data
-recipe, hashes). What it leaves out: any reinforcement learning, and any text from outside this repository.
+What it does: draws expert episodes of the four built-in environments, trains a byte-level BPE tokenizer on
+them, trains the `tiny` hybrid on the experts' tokens, and writes a checkpoint directory with a manifest
+(seed, configuration, data recipe, hashes). What it leaves out: any reinforcement learning, and any text from
+outside this repository.
 
 Run it: `make warmstart`, or `rolloom warmstart --out DIR --steps N`.
 """
@@ -43,7 +44,9 @@ def learning_rate(step: int, steps: int) -> float:
     return FINAL_LR + 0.5 * (PEAK_LR - FINAL_LR) * (1 + math.cos(math.pi * progress))
 
 
-def train(model: HybridLM, data: list[TrainSequence], steps: int, seed: int, report: bool = True) -> list[float]:
+def train(
+    model: HybridLM, data: list[TrainSequence], steps: int, seed: int, report: bool = True
+) -> list[float]:
     """Maximise the likelihood of the demonstrated tokens; return the loss of every step, in nats a token."""
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.95), weight_decay=0.01)
@@ -78,7 +81,9 @@ def train(model: HybridLM, data: list[TrainSequence], steps: int, seed: int, rep
     return losses
 
 
-def main(out: Path | None = None, steps: int = 2500, seed: int = 0, count: int = 12_000, threads: int = 2) -> int:
+def main(
+    out: Path | None = None, steps: int = 2500, seed: int = 0, count: int = 12_000, threads: int = 2
+) -> int:
     """Make a warm-started policy and write it to a directory (default: the package's shipped one)."""
     target = out or SHIPPED
     torch.set_num_threads(threads)
@@ -92,7 +97,9 @@ def main(out: Path | None = None, steps: int = 2500, seed: int = 0, count: int =
     print(f"{len(data)} demonstrations, {sum(lengths):,} tokens, {tokenizer.vocab_size} in the vocabulary, "
           f"longest {max(lengths)}; {time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
     eos, pad = tokenizer.stop_ids[0], 0
-    config = preset("tiny", vocab_size=tokenizer.vocab_size, eos_token_id=eos, bos_token_id=eos, pad_token_id=pad)
+    config = preset(
+        "tiny", vocab_size=tokenizer.vocab_size, eos_token_id=eos, bos_token_id=eos, pad_token_id=pad
+    )
     model = HybridLM(config, seed=seed)
     losses = train(model, data, steps, seed)
     target.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,10 @@ import torch.nn.functional as F
 
 
 def causal_conv1d(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, initial_state: torch.Tensor | None = None
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    initial_state: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Convolve each channel with its own causal filter, then SiLU.
 
@@ -26,7 +29,9 @@ def causal_conv1d(
         `[B, T, C]`.
     """
     width, length = weight.shape[1], x.shape[1]
-    padded = F.pad(x, (0, 0, width - 1, 0)) if initial_state is None else torch.cat((initial_state.to(x), x), 1)
+    padded = (
+        F.pad(x, (0, 0, width - 1, 0)) if initial_state is None else torch.cat((initial_state.to(x), x), 1)
+    )
     out = padded[:, :length] * weight[:, 0]
     for tap in range(1, width):
         out = torch.addcmul(out, padded[:, tap : tap + length], weight[:, tap])

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 DENSE_MAX_TOKENS = 192
-"""Up to this many tokens all experts in two matrix products beat sorting (measured at E 8, F 64 on one core)."""
+"""Up to this many tokens all experts in two matrix products beat sorting (measured at E 8, F 64 on one
+core)."""
 
 
 def route(
@@ -23,10 +24,11 @@ def route(
     scale: float,
     replay: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose experts and weigh them, in fp32 (DeepSeek-V3, arXiv 2412.19437, section 2.1.2; Nemotron 3 Nano report).
+    """Choose experts and weigh them, in fp32 (DeepSeek-V3, arXiv 2412.19437, section 2.1.2; Nemotron 3 Nano
+    report).
 
-    The bias acts on selection only. With `replay` the choice is given (as recorded while sampling) and only the
-    weights are computed, so a near-tie cannot make the learner differ from the sampler.
+    The bias acts on selection only. With `replay` the choice is given (as recorded while sampling) and only
+    the weights are computed, so a near-tie cannot make the learner differ from the sampler.
 
     Args:
         x: `[S, D]`.
@@ -60,7 +62,11 @@ def route(
 
 
 def relu2_experts(
-    x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor,
+    x: torch.Tensor,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    indices: torch.Tensor,
+    weights: torch.Tensor,
     backend: str | None = None,
 ) -> torch.Tensor:
     """Apply each token's experts, down(relu(up x)^2), and sum them by weight.
@@ -90,7 +96,7 @@ def relu2_experts(
     raise ValueError(f"backend: expected 'dense', 'sorted', 'reference' or None, got {backend!r}")
 
 
-def _reference(x, up, down, indices, weights):  # noqa: ANN001, ANN202 - same signature as its siblings
+def _reference(x, up, down, indices, weights):
     rows = []
     for token in range(len(x)):
         parts = [
@@ -101,7 +107,7 @@ def _reference(x, up, down, indices, weights):  # noqa: ANN001, ANN202 - same si
     return torch.stack(rows).to(x.dtype) if rows else x.new_zeros(x.shape)
 
 
-def _dense(x, up, down, indices, weights):  # noqa: ANN001, ANN202
+def _dense(x, up, down, indices, weights):
     experts, width, _ = up.shape
     hidden = F.relu(F.linear(x, up.flatten(0, 1))).square().view(len(x), experts, width)
     gate = torch.zeros(len(x), experts, dtype=weights.dtype, device=x.device).scatter(1, indices, weights)
@@ -109,7 +115,7 @@ def _dense(x, up, down, indices, weights):  # noqa: ANN001, ANN202
     return weighted @ down.permute(0, 2, 1).reshape(experts * width, -1)
 
 
-def _sorted(x, up, down, indices, weights):  # noqa: ANN001, ANN202
+def _sorted(x, up, down, indices, weights):
     top_k = indices.shape[1]
     order = indices.flatten().argsort(stable=True)
     counts = torch.bincount(indices.flatten(), minlength=up.shape[0]).tolist()

@@ -19,7 +19,8 @@ def ssd_scan_reference(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mamba-2 state space dual scan (Dao and Gu, arXiv 2405.21060), sequentially, in the inputs' dtype.
 
-    h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T;  y_t = h_t C_t + D x_t. A step with dt = 0 leaves the state alone.
+    h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T;  y_t = h_t C_t + D x_t. A step with dt = 0 leaves the state
+    alone.
 
     Args:
         x: inputs, `[B, T, H, P]`.
@@ -35,7 +36,11 @@ def ssd_scan_reference(
     """
     batch, length, heads, head_dim = x.shape
     repeat = heads // B.shape[2]
-    state = x.new_zeros(batch, heads, head_dim, B.shape[3]) if initial_state is None else initial_state.to(x.dtype)
+    state = (
+        x.new_zeros(batch, heads, head_dim, B.shape[3])
+        if initial_state is None
+        else initial_state.to(x.dtype)
+    )
     outputs = []
     for t in range(length):
         b, c = B[:, t].repeat_interleave(repeat, 1), C[:, t].repeat_interleave(repeat, 1)

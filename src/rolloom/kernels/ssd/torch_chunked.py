@@ -1,6 +1,7 @@
 """SSD scan by chunks in head-major batched matrix products: the CPU path, and the fallback on any device.
 
-Shapes: B batch, T tokens, H heads, P head dim, G groups, R = H / G heads a group, N state size, c chunks of Q tokens.
+Shapes: B batch, T tokens, H heads, P head dim, G groups, R = H / G heads a group, N state size, c chunks of
+    Q tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def ssd_scan_chunked(
     initial_state: torch.Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what `ssd_scan_reference` returns; differentiable; accumulates in fp32 (arXiv 2405.21060, section 6).
+    """Return what `ssd_scan_reference` returns; differentiable; accumulates in fp32 (arXiv 2405.21060,
+    section 6).
 
     The heads of a group share C B^T and are laid side by side in the state's columns, so nothing is expanded.
     """
@@ -61,7 +63,9 @@ def ssd_scan_chunked(
     for index in range(chunks):
         entering.append(state)
         state = state * chunk_decay[:, :, index] + gained[:, :, index]
-    carried = cs @ torch.stack(entering, 2) if entering else xs.new_zeros(batch, groups, 0, chunk, ratio * head_dim)
+    carried = (
+        cs @ torch.stack(entering, 2) if entering else xs.new_zeros(batch, groups, 0, chunk, ratio * head_dim)
+    )
     carried = carried.view(batch, groups, chunks, chunk, ratio, head_dim).permute(0, 1, 4, 2, 3, 5)
     y = inner + carried * cum.exp()[..., None]
     y = y.permute(0, 3, 4, 1, 2, 5).reshape(batch, length + pad, heads, head_dim)[:, :length]
