@@ -1,0 +1,1 @@
+"""Multi-turn agents with state that lasts for the episode."""

@@ -1,0 +1,1 @@
+"""Programs written by the policy, judged by hidden tests in the sandbox."""

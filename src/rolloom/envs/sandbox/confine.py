@@ -1,9 +1,9 @@
-"""Takes rights away from the calling process: rlimits, capabilities, Landlock and a seccomp filter, all unprivileged.
+"""Takes rights away from the calling process: rlimits, capabilities, Landlock and seccomp, all unprivileged.
 
-Runs inside the fork server, so it imports the standard library only. What a confined process keeps: computing,
-reading Python's own standard library (under Landlock), writing to the pipes it holds. It can open nothing for
-writing, start no process or thread, send no signal, make no socket. The seccomp filter is an allow-list: a system
-call that a future kernel adds is denied.
+Runs inside the fork server, so it imports the standard library only. What a confined process keeps:
+computing, reading Python's own standard library (under Landlock), writing to the pipes it holds. It can
+open nothing for writing, start no process or thread, send no signal, make no socket. The seccomp filter
+is an allow-list: a system call that a future kernel adds is denied.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _X86_64 = {
     "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204, "getdents64": 217,
     "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230,
     "exit_group": 231, "newfstatat": 262, "faccessat": 269, "pselect6": 270, "ppoll": 271, "dup3": 292,
-    "pipe2": 293, "getrandom": 318, "statx": 332, "rseq": 334, "faccessat2": 439,
-    "open": 2, "openat": 257, "ioctl": 16, "fcntl": 72,
+    "pipe2": 293, "getrandom": 318, "statx": 332, "rseq": 334, "faccessat2": 439, "open": 2, "openat": 257,
+    "ioctl": 16, "fcntl": 72,
 }  # fmt: skip
 _AARCH64 = {
-    "read": 63, "write": 64, "close": 57, "fstat": 80, "lseek": 62, "mmap": 222, "mprotect": 226, "munmap": 215,
-    "brk": 214, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139, "pread64": 67, "pwrite64": 68,
-    "readv": 65, "writev": 66, "sched_yield": 124, "mremap": 216, "madvise": 233, "dup": 23, "nanosleep": 101,
-    "getpid": 172, "exit": 93, "uname": 160, "getcwd": 17, "gettimeofday": 169, "getrusage": 165,
-    "sysinfo": 179, "times": 153, "getuid": 174, "getgid": 176, "geteuid": 175, "getegid": 177, "getppid": 173,
-    "sigaltstack": 132, "gettid": 178, "futex": 98, "sched_getaffinity": 123, "getdents64": 61,
-    "restart_syscall": 128, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115, "exit_group": 94,
-    "newfstatat": 79, "faccessat": 48, "pselect6": 72, "ppoll": 73, "dup3": 24, "pipe2": 59, "getrandom": 278,
-    "statx": 291, "rseq": 293, "faccessat2": 439,
-    "openat": 56, "ioctl": 29, "fcntl": 25,
+    "read": 63, "write": 64, "close": 57, "fstat": 80, "lseek": 62, "mmap": 222, "mprotect": 226,
+    "munmap": 215, "brk": 214, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139,
+    "pread64": 67, "pwrite64": 68, "readv": 65, "writev": 66, "sched_yield": 124, "mremap": 216,
+    "madvise": 233, "dup": 23, "nanosleep": 101, "getpid": 172, "exit": 93, "uname": 160, "getcwd": 17,
+    "gettimeofday": 169, "getrusage": 165, "sysinfo": 179, "times": 153, "getuid": 174, "getgid": 176,
+    "geteuid": 175, "getegid": 177, "getppid": 173, "sigaltstack": 132, "gettid": 178, "futex": 98,
+    "sched_getaffinity": 123, "getdents64": 61, "restart_syscall": 128, "clock_gettime": 113,
+    "clock_getres": 114, "clock_nanosleep": 115, "exit_group": 94, "newfstatat": 79, "faccessat": 48,
+    "pselect6": 72, "ppoll": 73, "dup3": 24, "pipe2": 59, "getrandom": 278, "statx": 291, "rseq": 293,
+    "faccessat2": 439, "openat": 56, "ioctl": 29, "fcntl": 25,
 }  # fmt: skip
 ARCHITECTURES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 _SPECIAL = ("open", "openat", "ioctl", "fcntl")
@@ -79,7 +79,7 @@ def _check(result: int, what: str) -> int:
 
 
 def prctl(option: int, value: int, what: str) -> None:
-    """Call prctl(option, value).
+    """Set an option of this process.
 
     Raises:
         Unsupported: the kernel refused.
@@ -95,7 +95,7 @@ def _syscall(number: int, *arguments: object) -> int:
 
 
 def build_ruleset() -> int:
-    """Return the file descriptor of a Landlock ruleset that grants reading the standard library, and nothing else.
+    """Return the descriptor of a Landlock ruleset that grants reading the standard library, nothing else.
 
     Raises:
         Unsupported: the kernel has no Landlock, or it is switched off.
@@ -185,7 +185,8 @@ class Confinement:
 
     Attributes:
         level: one of `LEVELS`.
-        ruleset: descriptor of the Landlock ruleset, -1 for levels without; a child that moves it says so here.
+        ruleset: descriptor of the Landlock ruleset, -1 for levels without; a child that moves it says so
+        here.
 
     Raises:
         Unsupported: the level is missing on this kernel.

@@ -1,9 +1,10 @@
 """The fork server ("zygote"): a clean single-threaded Python that forks a confined child for each run.
 
-Started by `zygote.py` as a program with an empty environment; holds no tests, no expected values, no secrets. Each
-request is one byte that carries four descriptors: the job (read by the child only), the result pipe, the output
-pipe, and a run socket. On the run socket the child says that it is confined, the server says how it ended, and the
-parent's closing it (or dying) kills the run. The server ends when its control socket and all runs have.
+Started by `zygote.py` as a program with an empty environment; holds no tests, no expected values, no
+secrets. Each request is one byte that carries four descriptors: the job (read by the child only), the
+result pipe, the output pipe, and a run socket. On the run socket the child says that it is confined, the
+server says how it ended, and the parent's closing it (or dying) kills the run. The server ends when its
+control socket and all runs have.
 
 Usage: fork_server.py CONTROL_FD PARENT_PID LEVEL[,LEVEL...]
 """
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 
 # What submissions commonly import; preloaded, so that a run pays nothing for it and needs no file.
 PRELOADED = (
-    "abc array bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools json "
-    "math numbers operator random re statistics string struct textwrap time typing"
-).split()
+    "abc", "array", "bisect", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
+    "fractions", "functools", "heapq", "itertools", "json", "math", "numbers", "operator", "random", "re",
+    "statistics", "string", "struct", "textwrap", "time", "typing",
+)  # fmt: skip
 RESULT_FD, RUN_FD, RULESET_FD = 3, 4, 5
 
 

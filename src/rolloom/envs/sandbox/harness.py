@@ -1,7 +1,7 @@
 """Runs one submission inside its confined child and writes one frame of plain data. Standard library only.
 
-Nothing here can be trusted once the submission has run: it may patch, forge or skip all of it. That is harmless,
-because the child holds no expected value and the parent takes nothing but data from it.
+Nothing here can be trusted once the submission has run: it may patch, forge or skip all of it. That is
+harmless, because the child holds no expected value and the parent takes nothing but data from it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def describe(error: BaseException) -> str:
 
 
 def call(function: Any, arguments: str) -> list[Any]:
-    """Return `["value", value_json]` or `["error", text]` for one call; `arguments` is JSON, fresh for each call."""
+    """Return `["value", value_json]` or `["error", text]` for one call; `arguments` is JSON."""
     try:
         encoded = json.dumps(plain(function(*json.loads(arguments))), allow_nan=False)
     except NotPlain as error:
@@ -70,7 +70,7 @@ def load(source: str, name: str) -> Any:
 
 
 def run(source: str, name: str, inputs: list[str], result_fd: int) -> None:
-    """Run the submission on every input and write the frame; never returns to code that could run `atexit`."""
+    """Run the submission on every input and write the frame; never returns, so no `atexit` runs."""
     try:
         function = load(source, name)
     except BaseException as error:

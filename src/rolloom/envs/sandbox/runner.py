@@ -1,7 +1,7 @@
-"""`run_function`: runs a policy's function on inputs in a confined child and brings back plain data to compare.
+"""`run_function`: runs a policy's function in a confined child and brings back plain data to compare.
 
-The expected values stay here, in the parent; the child returns JSON of exact builtin types and the caller compares
-with `same_value`. How the child exits means nothing.
+The expected values stay here, in the parent; the child returns JSON of exact builtin types and the
+caller compares with `same_value`. How the child exits means nothing.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class Outcome:
 
     Attributes:
         calls: one entry per input, in order, also when the run failed as a whole.
-        status: `finished` (a well-formed frame came back; says nothing about right or wrong), `timeout`, `crashed`
-            (ended without a frame), `malformed` (the frame was not one), `refused` (source too long to try).
+        status: `finished` (a well-formed frame came back; says nothing about right or wrong), `timeout`,
+            `crashed` (ended without a frame), `malformed` (the frame was not one), `refused` (source too
+            long to try).
         isolation: the level the run had.
         output: the first part of what it printed.
         seconds: wall-clock time of the run.
@@ -100,7 +101,8 @@ def run_function(
         The outcome; a program that fails is an outcome, never an exception.
 
     Raises:
-        SandboxError: empty inputs or impossible limits; no isolation; or the machinery failed, which is no verdict.
+        SandboxError: empty inputs or impossible limits; no isolation; or the machinery failed, which is
+        no verdict.
     """
     if not inputs:
         raise SandboxError(
@@ -277,7 +279,7 @@ class _Run:
 
 
 def read_frame(frame: bytes, count: int) -> tuple[Call, ...] | None:
-    """Return the calls of a result frame, or None unless it is exactly one well-formed frame of `count` results."""
+    """Return a frame's calls, or None unless it is exactly one well-formed frame of `count` results."""
     if len(frame) > MAX_FRAME_BYTES or not frame.endswith(b"\n"):
         return None
     try:

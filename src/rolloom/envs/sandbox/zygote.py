@@ -1,4 +1,4 @@
-"""The worker's handle on its fork server: started once per process and level, restarted when it dies, thread-safe."""
+"""The worker's handle on its fork server: one per process and level, restarted when it dies, thread-safe."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Zygote:
         self._ended = threading.Event()
         started: list[subprocess.Popen[bytes] | OSError] = []
         ready = threading.Event()
-        # PDEATHSIG fires when the *thread* that started a process ends, so a thread of its own outlives all callers.
+        # PDEATHSIG fires when the *thread* that started a process ends: this thread outlives all callers.
         keeper = threading.Thread(
             target=self._keep, args=(theirs, levels, started, ready), name="sandbox-keeper", daemon=True
         )
@@ -62,7 +62,7 @@ class Zygote:
         started: list[subprocess.Popen[bytes] | OSError],
         ready: threading.Event,
     ) -> None:
-        # An empty environment stands in for -I, which would ignore the hash seed: set order must not vary by worker.
+        # An empty environment instead of -I, which ignores the hash seed: set order must not vary.
         command = [
             sys.executable,
             "-s",
@@ -143,7 +143,7 @@ _lock = threading.Lock()
 
 
 def _forget() -> None:
-    """In a forked copy of the worker: drop its copies of the sockets, which would keep the servers from ending."""
+    """Drop a forked worker's copies of the sockets, which would keep the servers from ending."""
     global _lock
     _lock = threading.Lock()
     for zygote in _zygotes.values():
