@@ -1,0 +1,193 @@
+"""The `rolloom` command: reads the command line and turns errors into one message.
+
+Only argparse is imported here; the configuration, the environments, torch and ray are imported by the command that
+uses them, so `rolloom --help` and a misspelt field answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import rolloom
+from rolloom.errors import RolloomError, did_you_mean, nearest
+
+RUNS = Path("runs")
+
+
+class UsageError(RolloomError):
+    """The command line does not say what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: words after `rolloom`; the process's own by default.
+
+    Returns:
+        0 on success, 2 for a mistake of the user, 130 after Ctrl-C, otherwise what the command returned.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parse(words)
+        return args.run(args)
+    except RolloomError as error:
+        if "--debug" in words:
+            raise
+        print(f"rolloom: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rolloom: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """Parse the command line; plain words may stand anywhere among the options of their command."""
+    parser, commands = _parser()
+    first = next((word for word in argv if not word.startswith("-")), None)
+    if first is None and not {"-h", "--help", "--version"} & set(argv):
+        raise UsageError(f"expected a command: {', '.join(commands)} (see `rolloom --help`)")
+    if first is not None and first not in commands:
+        hint = did_you_mean(first, commands)
+        raise UsageError(f"expected a command ({', '.join(commands)}), got {first!r}.{hint}")
+    args, extra = parser.parse_known_args(argv)
+    for word in extra:
+        if word.startswith("-"):
+            options = commands[args.command]._option_string_actions
+            raise UsageError(f"{args.command}: no such option {word!r}.{did_you_mean(word, options)}")
+    args.words = [*args.words, *extra]
+    return args
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(prog="rolloom", description=rolloom.__doc__, allow_abbrev=False)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"rolloom {rolloom.__version__}")
+    sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands: dict[str, argparse.ArgumentParser] = {}
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], words: str, help: str) -> None:
+        commands[name] = sub.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}.", parents=[common], allow_abbrev=False
+        )
+        commands[name].add_argument("words", nargs="*", metavar="WORD", help=words)
+        commands[name].set_defaults(run=run)
+
+    config_words = "CONFIG: a YAML file or a packaged name; then key=value overrides, e.g. trainer.steps=20"
+    command("train", _train, config_words, "train a policy")
+    train = commands["train"]
+    train.add_argument("--dry-run", action="store_true", help="resolve and check everything, train nothing")
+    train.add_argument("--local", action="store_true", help="run in this process, without Ray (local=true)")
+    train.add_argument(
+        "--resume", metavar="RUN", help="go on with a run: its directory, or its name in runs/"
+    )
+
+    command(
+        "evaluate",
+        _evaluate,
+        "CHECKPOINT, then key=value overrides",
+        "measure a checkpoint on held-out tasks",
+    )
+    commands["evaluate"].add_argument("--config", required=True, help="a YAML file or a packaged name")
+
+    command("warmstart", _warmstart, "nothing", "make the shipped policy from synthetic demonstrations")
+    warmstart = commands["warmstart"]
+    warmstart.add_argument("--out", type=Path, help="directory to write (default: the package's own)")
+    warmstart.add_argument("--steps", type=int, help="optimizer steps")
+    warmstart.add_argument("--seed", type=int, help="seed of the demonstrations and the weights")
+
+    command("envs", _envs, "list, or show ID", "list the environments, or play one with its expert")
+    commands["envs"].add_argument("--level", type=int, default=1, help="difficulty shown (default 1)")
+    commands["envs"].add_argument("--seed", type=int, default=0, help="seed of the problem shown (default 0)")
+    return parser, commands
+
+
+def _train(args: argparse.Namespace) -> int:
+    from rolloom.configs.load import load_run_config
+
+    config_words, overrides = _split(args.words)
+    resume = None if args.resume is None else _run_directory(args.resume)
+    if len(config_words) > 1:
+        raise UsageError(
+            f"train: expected one CONFIG and key=value overrides, got {' '.join(config_words)!r}"
+        )
+    if not config_words and resume is None:
+        raise UsageError("train: expected a CONFIG, e.g. `rolloom train quickstart`")
+    source = config_words[0] if config_words else str(_run_config(resume))
+    config = load_run_config(source, [*overrides, *(["local=true"] if args.local else [])])
+
+    from rolloom.rollout import launch
+
+    return launch.dry_run(config) if args.dry_run else launch.train(config, resume=resume)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from rolloom.configs.load import load_run_config
+
+    checkpoints, overrides = _split(args.words)
+    if len(checkpoints) != 1:
+        raise UsageError(
+            f"evaluate: expected one CHECKPOINT directory, got {' '.join(checkpoints) or 'none'}"
+        )
+    config = load_run_config(args.config, overrides)
+    config.policy.path = checkpoints[0]
+
+    from rolloom.rollout import evaluate
+
+    return evaluate.main(config)
+
+
+def _warmstart(args: argparse.Namespace) -> int:
+    if args.words:
+        raise UsageError(f"warmstart: expected options only, got {' '.join(args.words)!r}")
+    if args.steps is not None and args.steps < 1:
+        raise UsageError(f"warmstart: --steps: expected at least 1, got {args.steps}")
+    given = {name: getattr(args, name) for name in ("out", "steps", "seed")}
+
+    from rolloom.rollout import warmstart
+
+    return warmstart.main(**{name: value for name, value in given.items() if value is not None})
+
+
+def _envs(args: argparse.Namespace) -> int:
+    from rolloom.rollout import env_commands
+
+    match args.words:
+        case [] | ["list"]:
+            return env_commands.list_environments()
+        case ["show", id]:
+            return env_commands.show(id, args.level, args.seed)
+    first = args.words[0]
+    hint = "" if first in ("list", "show") else did_you_mean(first, ("list", "show"))
+    raise UsageError(f"envs: expected `list` or `show ID`, got {' '.join(args.words)!r}.{hint}")
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide words into names and `key=value` overrides."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    return [word for word in words if word not in overrides], overrides
+
+
+def _run_directory(run: str) -> Path:
+    """Return the directory of a run given by path or by name."""
+    for candidate in (Path(run), RUNS / run):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    known = sorted(path.parent.name for path in RUNS.glob("*/config.yaml"))
+    near = nearest(Path(run).name, known)
+    hint = f" Did you mean {str(RUNS / near)!r}?" if near else f" Runs here: {', '.join(known) or 'none'}."
+    raise UsageError(f"train: --resume: expected a run's directory (with config.yaml), got {run!r}.{hint}")
+
+
+def _run_config(run: Path | None) -> Path:
+    assert run is not None
+    return run / "config.yaml"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
