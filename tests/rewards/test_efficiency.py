@@ -22,7 +22,7 @@ def configs(draw: st.DrawFn) -> RewardConfig:
     cache = draw(st.integers(1, 300))
     config = RewardConfig(
         efficiency=draw(st.sampled_from(sorted(FORMULAS))),
-        coefficient=draw(st.one_of(st.floats(0, 2), st.floats(0, 100))),
+        coefficient=draw(st.one_of(st.floats(0, 2), st.floats(0, 1e6))),
         gate_low=draw(st.floats(0, 1)),
         overlong_tokens=cache + draw(st.integers(0, 600)),
         overlong_cache=cache,
@@ -113,7 +113,7 @@ def test_longer_is_never_better_among_correct_answers(config: RewardConfig, grou
                 assert shaped.advantages_G[i] <= shaped.advantages_G[j] + 1e-9
 
 
-@given(groups(st.just(0.0)), st.floats(0, 100))
+@given(groups(st.just(0.0)), st.floats(0, 1e6))
 @pytest.mark.parametrize("name", ["sign_safe", "linear"])
 def test_wrong_answers_are_not_paid_for_brevity(name: str, group: dict, coefficient: float) -> None:
     shaped = shape_group(RewardConfig(name, coefficient), **group)
@@ -231,6 +231,7 @@ def test_the_bandit_tells_a_reward_that_ignores_length() -> None:
     [
         ({"efficiency": "sign_save"}, "reward.efficiency is 'sign_save'.*Did you mean 'sign_safe'"),
         ({"coefficient": -0.1}, "reward.coefficient is -0.1"),
+        ({"coefficient": 1e7}, "reward.coefficient is 10000000.0; expected a number from 0 to 1e"),
         ({"coefficient": math.nan}, "reward.coefficient is nan"),
         ({"gate_low": 1.5}, "reward.gate_low is 1.5"),
         ({"overlong_cache": 0}, "reward.overlong_cache is 0"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rolloom.rollout.metrics import RunLog, RunLogError, read_metrics
@@ -145,6 +145,7 @@ anything = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from("abc"), anything))
 def test_whatever_python_holds_is_strict_json(tmp_path_factory, row: dict) -> None:
     text = json.dumps(json_ready(row), allow_nan=False)

@@ -10,7 +10,6 @@ the order the formula gives to equally good answers survives.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +24,8 @@ from rolloom.rewards.formulas import FORMULAS, KEEP, Group
 
 _TIE = 1e-6
 """Scores closer than this are the same score."""
+_MOST = 1e6
+"""Largest coefficient: beyond it a shared offset of the terms would swallow the scores in rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,10 @@ def check_reward(config: RewardConfig) -> None:
         known = ", ".join(FORMULAS)
         hint = did_you_mean(str(config.efficiency), FORMULAS)
         raise RewardError(f"reward.efficiency is {config.efficiency!r}; expected one of {known}.{hint}")
-    if not (math.isfinite(config.coefficient) and 0 <= config.coefficient <= 100):
-        raise RewardError(f"reward.coefficient is {config.coefficient!r}; expected a number from 0 to 100.")
+    if not 0 <= config.coefficient <= _MOST:
+        raise RewardError(
+            f"reward.coefficient is {config.coefficient!r}; expected a number from 0 to {_MOST:g}."
+        )
     if not 0 <= config.gate_low <= 1:
         raise RewardError(f"reward.gate_low is {config.gate_low!r}; expected a solve rate from 0 to 1.")
     if config.overlong_cache < 1:

@@ -109,7 +109,7 @@ def paired_log_ratio(
             f"means are {before.mean()} before, {after.mean()} after; expected positive lengths for a ratio."
         )
     means = np.maximum(_bootstrap_means(np.stack([before, after]), resamples, seed), np.finfo(float).tiny)
-    low, high = np.quantile(np.log(means[1] / means[0]), (0.025, 0.975))
+    low, high = np.quantile(np.log(means[1]) - np.log(means[0]), (0.025, 0.975))
     return Interval(float(np.log(after.mean() / before.mean())), float(low), float(high))
 
 

@@ -29,7 +29,7 @@ class EnvStep(TypedDict):
 
     Attributes:
         accuracy: share of rollouts with full marks.
-        reward: mean score before length shaping.
+        reward: mean reward, with the length term.
         tokens: mean sampled tokens of a rollout, all turns.
         turns: mean turns of a rollout.
         n: rollouts that did not fail.
@@ -66,6 +66,7 @@ class StepRecord(TypedDict):
         rollout_s: seconds of rollouts.
         learn_s: seconds of the update.
         step_s: seconds of the whole step.
+        elapsed_s: seconds since the run began, the evaluation before training and earlier sessions included.
         failures: failed rollouts.
         policy_version: version of the policy after the step.
         envs: environment id -> its share.
@@ -89,6 +90,7 @@ class StepRecord(TypedDict):
     rollout_s: float
     learn_s: float
     step_s: float
+    elapsed_s: NotRequired[float]
     failures: int
     policy_version: int
     envs: dict[str, EnvStep]

@@ -16,6 +16,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from rolloom.rollout import report_sections as sections
 from rolloom.rollout.display import safe_text
 from rolloom.rollout.metrics import read_metrics
@@ -45,7 +49,7 @@ def write_report(
         records: step records (`rolloom.rollout.metrics.StepRecord`).
         samples: rollouts shown side by side, per environment.
         config_text: the resolved configuration, YAML.
-        seconds: wall clock of the run; the sum of the steps when not given.
+        seconds: wall clock of the run; when not given, that of the last record, or the sum of the steps.
         total_steps: steps the run was asked for, to say when it did fewer.
     """
     run = run_dir if isinstance(run_dir, RunDir) else RunDir(Path(run_dir))
@@ -57,13 +61,30 @@ def write_report(
 
 
 def write_report_from_run(
-    run_dir: str | os.PathLike[str] | RunDir, *, samples: int = 2, total_steps: int | None = None
+    run_dir: str | os.PathLike[str] | RunDir, *, seconds: float | None = None
 ) -> dict[str, Any]:
-    """Write the report from what a run left on disk, also when it was killed; return the summary."""
+    """Write the report from what a run left on disk, also when it was killed; return the summary.
+
+    How many rollouts are shown and how many steps were asked for is read from the run's configuration.
+
+    Args:
+        run_dir: the run's directory.
+        seconds: wall clock of the run, when the caller knows it better than the last step's record.
+    """
     run = run_dir if isinstance(run_dir, RunDir) else RunDir(Path(run_dir))
     text = run.config.read_text(encoding="utf-8", errors="replace") if run.config.is_file() else ""
+    samples = _setting(text, "evaluation.side_by_side")
     before, after = list(read_jsonl(run.before)), list(read_jsonl(run.after))
-    return write_report(run, before, after, read_metrics(run), samples, text, total_steps=total_steps)
+    return write_report(
+        run,
+        before,
+        after,
+        read_metrics(run),
+        2 if samples is None else samples,
+        text,
+        seconds=seconds,
+        total_steps=_setting(text, "trainer.steps"),
+    )
 
 
 def render(
@@ -103,6 +124,15 @@ def render(
         f'<nav aria-label="sections">{links}</nav></header>'
         f"<main>{sections.cards(summary)}{body}</main></body></html>\n"
     )
+
+
+def _setting(config_text: str, name: str) -> int | None:
+    """Return a whole number of the configuration; None where there is none, or the file is damaged."""
+    try:
+        value = OmegaConf.select(OmegaConf.create(config_text), name)
+    except (OmegaConfBaseException, YAMLError, TypeError, ValueError):
+        return None
+    return value if isinstance(value, int) else None
 
 
 def _notices(

@@ -246,14 +246,14 @@ def swatch(slot: int) -> str:
 
 def _range(values: np.ndarray, percent: bool, log: bool) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    if percent:
-        return min(0.0, low), max(1.0, high)
     if log:
         positive = values[values > 0]
         if not len(positive):
             return 1e-8, 1.0
         low, high = float(positive.min()), float(positive.max())
         return 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high) + 1e-9)
+    if percent:
+        return min(0.0, low), max(1.0, high)
     # A curve of nearly constant values should look constant, and lengths are read against zero.
     if low >= 0 and low < 0.7 * high:
         return 0.0, high * 1.05

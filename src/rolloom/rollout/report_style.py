@@ -80,6 +80,7 @@ svg .bar.after { fill: var(--c0); opacity: .6; }
   margin: .8rem 0; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: .8rem; }
 .pair > * { min-width: 0; }
+.pair h3 { margin-top: .8rem; }
 .outcome { font-size: .88rem; margin: .2rem 0 .5rem; }
 .role { color: var(--muted); font-size: .78rem; text-transform: uppercase; letter-spacing: .04em;
   margin-top: .5rem; }

@@ -70,10 +70,14 @@ def has_failed(record: Mapping[str, Any]) -> bool:
 
 
 def by_task(records: Iterable[Mapping[str, Any]]) -> dict[TaskKey, list[Mapping[str, Any]]]:
-    """Return the records of each (env_id, task_key), environments in order of first appearance."""
+    """Return the records of each (env_id, task_key), environments in order of first appearance.
+
+    A task that failed before its content was known has no key; its level and seed name it as well.
+    """
     tasks: dict[TaskKey, list[Mapping[str, Any]]] = defaultdict(list)
     for record in records:
-        tasks[str(record.get("env_id", "")), str(record.get("task_key", ""))].append(record)
+        key = record.get("task_key") or f"level {record.get('level')} seed {record.get('task_seed')}"
+        tasks[str(record.get("env_id", "")), str(key)].append(record)
     return dict(tasks)
 
 
@@ -98,18 +102,21 @@ def summarize(
         before: held-out records of the initial policy.
         after: held-out records of the trained policy.
         records: step records.
-        seconds: wall clock of the run; the sum of the steps when not given.
+        seconds: wall clock of the run; when not given, that of the last record, or the sum of the steps.
     """
     environments, overall = compare(before, after)
     differences = [_finite(record.get("logprob_diff_max")) for record in records]
     measured = [value for value in differences if value is not None]
-    spent = [_finite(record.get("step_s")) or 0.0 for record in records]
+    if seconds is None and records:
+        seconds = _finite(records[-1].get("elapsed_s"))
+    if seconds is None:
+        seconds = sum(_finite(record.get("step_s")) or 0.0 for record in records)
     return {
         "environments": {name: entry(comparison) for name, comparison in environments.items()},
         "overall": entry(overall),
         "max_logprob_difference": max(measured, default=None),
         "steps": max((int(record.get("step", 0)) for record in records), default=0),
-        "seconds": seconds if seconds is not None else sum(spent),
+        "seconds": seconds,
     }
 
 

@@ -113,14 +113,17 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if isinstance(value, str):
-        # A lone surrogate (half of a byte-level token) cannot be encoded as UTF-8 and would lose the whole
-        # line.
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return _encodable(value)
     if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
+        return {_encodable(str(key)): json_ready(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [json_ready(item) for item in value]
-    return str(value)
+    return _encodable(str(value))
+
+
+def _encodable(text: str) -> str:
+    # A lone surrogate (half of a byte-level token) is no UTF-8, and would cost the whole line.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def write_atomic(path: Path, text: str) -> None:
