@@ -57,6 +57,7 @@ def _section(cls: Any, values: Any, parts: Parts, problems: list[tuple[Parts, Pr
         _report(problems, parts, f"expected a section of fields, got {values!r}")
         return section
     hints = typing.get_type_hints(cls)
+    node = OmegaConf.structured(cls)
     for name, value in values.items():
         path = (*parts, str(name))
         if name not in hints:
@@ -65,34 +66,45 @@ def _section(cls: Any, values: Any, parts: Parts, problems: list[tuple[Parts, Pr
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             setattr(section, name, _section(hint, value, path, problems))
-        elif (item := _list_item(hint)) is not None:
-            if isinstance(value, list):
-                filled = [
-                    _section(item, entry, (*path, index), problems) for index, entry in enumerate(value)
-                ]
-                setattr(section, name, filled)
-            else:
-                _report(problems, path, f"expected a list of sections, got {value!r}")
+        elif (item := _list_item(hint)) is None:
+            _leaf(section, node, name, hint, value, path, problems)
+        elif isinstance(value, list):
+            entries = [_section(item, entry, (*path, index), problems) for index, entry in enumerate(value)]
+            setattr(section, name, entries)
         else:
-            _leaf(section, name, hint, value, path, problems)
+            _report(problems, path, f"expected a list of sections, got {value!r}")
     return section
 
 
 def _leaf(
-    section: Any, name: str, hint: Any, value: Any, path: Parts, problems: list[tuple[Parts, Problem]]
+    section: Any,
+    node: Any,
+    name: str,
+    hint: Any,
+    value: Any,
+    path: Parts,
+    problems: list[tuple[Parts, Problem]],
 ) -> None:
-    """Convert one value the way OmegaConf does ("3e-4" is a number, 3 may stand for "3") and store it."""
-    node = OmegaConf.structured(type(section))
+    """Store a value, converted the way OmegaConf does ("3e-4" is a number, 3 may stand for "3").
+
+    Args:
+        section: dataclass that is filled.
+        node: its structured OmegaConf twin, which converts.
+        name: field.
+        hint: the field's type.
+        value: as written.
+        path: the field's path.
+        problems: added to when the value does not convert; the field then keeps its default.
+    """
     try:
         OmegaConf.update(node, name, value)
-        setattr(section, name, OmegaConf.to_container(node)[name])  # type: ignore[index,call-overload]
+        converted = node[name]
     except (OmegaConfBaseException, ValueError, TypeError, OverflowError):
-        expected = (
-            "a mapping with string keys"
-            if typing.get_origin(hint) is dict
-            else TYPE_NAMES.get(hint, str(hint))
-        )
+        mapping = typing.get_origin(hint) is dict
+        expected = "a mapping with string keys" if mapping else TYPE_NAMES.get(hint, str(hint))
         _report(problems, path, f"expected {expected}, got {value!r}")
+        return
+    setattr(section, name, OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted)
 
 
 def _suggestion(cls: type, path: Parts) -> str:

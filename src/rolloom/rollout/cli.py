@@ -1,7 +1,7 @@
 """The `rolloom` command: reads the command line and turns errors into one message.
 
-Only argparse is imported here; the configuration, the environments, torch and ray are imported by the command that
-uses them, so `rolloom --help` and a misspelt field answer at once.
+Only argparse is imported here; the configuration, the environments, torch and ray are imported by the command
+that uses them, so `rolloom --help` and a misspelt field answer at once.
 """
 
 from __future__ import annotations
