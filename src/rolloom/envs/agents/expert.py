@@ -8,7 +8,7 @@ from rolloom.envs.agents.planner import Step
 from rolloom.envs.types import Style
 
 START, CHECK, CHECK_AGAIN, SLIP, SO, REVIEW = 0.9, 0.7, 0.25, 0.1, 0.8, 0.9
-"""Chances of restating the request, checking a statement, checking again, a slip, naming the call, a review."""
+"""Chances of restating the request, checking a line, checking again, a slip, naming the call, a review."""
 
 TOGETHER = {"verbose": 0.0, "medium": 0.25, "compact": 0.7}
 """Chance that all changes that follow from known results are asked for in one turn."""

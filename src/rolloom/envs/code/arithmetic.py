@@ -107,7 +107,7 @@ def draw_operations(
         rng: source of chance.
         count: number of operations.
         kinds: kinds to draw from.
-        most: largest number used as an operand.
+        most: largest number added or subtracted; other operands are 2 to 9.
         names: variables that may stand in an operand's place (never after modulo, which could divide by
         zero).
     """
@@ -121,7 +121,8 @@ def draw_operations(
             if names and kind != "modulo" and rng.random() < 0.4:
                 operation.append(names[int(rng.integers(len(names)))])
             else:
-                operation.append(int(rng.integers(1 if kind in ("add", "subtract") else 2, most + 1)))
+                small, large = (1, most) if kind in ("add", "subtract") else (2, 9)
+                operation.append(int(rng.integers(small, large + 1)))
         # The same operand twice in a row may cancel out.
         if not (operations and operation[1:] and operations[-1][1:] == operation[1:]):
             operations.append(operation)
@@ -151,9 +152,7 @@ def generate(rng: np.random.Generator, level: int) -> dict[str, Any]:
     branches = []
     for index in range(branch_count):
         last = index == branch_count - 1
-        operations = draw_operations(
-            rng, int(rng.integers(fewest, most + 1)), kinds, 9 if level < 3 else 20, params[1:]
-        )
+        operations = draw_operations(rng, int(rng.integers(fewest, most + 1)), kinds, 20, params[1:])
         branches.append({"if": None if last else draw_condition(rng, params, 9), "ops": operations})
     return {"family": "arithmetic", "params": list(params), "branches": branches}
 

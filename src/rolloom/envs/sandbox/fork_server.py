@@ -203,6 +203,10 @@ class Server:
 def main() -> None:
     """Become the fork server."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    # A worker may ignore or block signals, and what it does so is inherited.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     confine.die_with_parent(int(sys.argv[2]), signal.SIGTERM)
     os.chdir("/")
     for name in PRELOADED:

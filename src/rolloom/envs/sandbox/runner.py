@@ -27,6 +27,7 @@ MAX_FRAME_BYTES = 8 << 20
 MAX_OUTPUT_BYTES = 16 << 10
 MIN_MEMORY_MB = 64
 FORK_TIMEOUT_S = 30.0
+MAX_STARTS = 3
 
 Status = Literal["finished", "timeout", "crashed", "malformed", "refused"]
 
@@ -123,12 +124,23 @@ def run_function(
     if len(source) > MAX_SOURCE_CHARS:
         error = f"source is longer than {MAX_SOURCE_CHARS} characters"
         return Outcome((Call(error=error),) * len(inputs), "refused", get_zygote(isolation).isolation)
-    run = _Run(json.dumps(job).encode(), isolation)
-    try:
-        run.collect(timeout_s)
-    finally:
-        run.close()
-    return run.outcome(len(inputs), cpu_s)
+    for _ in range(MAX_STARTS):
+        try:
+            run = _Run(json.dumps(job).encode(), isolation)
+        except _NeverStarted:
+            continue
+        try:
+            run.collect(timeout_s)
+        except _NeverStarted:
+            continue
+        finally:
+            run.close()
+        return run.outcome(len(inputs), cpu_s)
+    raise SandboxError(f"the sandbox's fork server died {MAX_STARTS} times before it started this run")
+
+
+class _NeverStarted(Exception):
+    """The fork server died before the program could begin, so that starting it again is safe."""
 
 
 class _Run:
@@ -150,7 +162,8 @@ class _Run:
             for descriptor in (self._result_fd, self._output_fd):
                 os.set_blocking(descriptor, False)
             handed = [job_fd, result_writer, output_writer, run_socket.fileno()]
-            self.isolation = self._submit(handed, isolation)
+            self.zygote = get_zygote(isolation)
+            self._submit(handed)
         except BaseException:
             self.close()
             raise
@@ -159,17 +172,12 @@ class _Run:
             for descriptor in (job_fd, result_writer, output_writer):
                 os.close(descriptor)
 
-    @staticmethod
-    def _submit(descriptors: list[int], isolation: str | None) -> str:
-        for _ in range(3):
-            zygote = get_zygote(isolation)
-            try:
-                zygote.submit(descriptors)
-            except OSError:
-                zygote.wait_ended()
-                continue
-            return zygote.isolation
-        raise SandboxError("the sandbox's fork server died three times before it took this run")
+    def _submit(self, descriptors: list[int]) -> None:
+        try:
+            self.zygote.submit(descriptors)
+        except OSError as error:
+            self.zygote.wait_ended()
+            raise _NeverStarted from error
 
     def collect(self, timeout_s: float) -> None:
         """Drain the run until the fork server reports its end, killing it at the deadline.
@@ -220,6 +228,9 @@ class _Run:
             return False
         if message[:1] == FAILED:
             raise SandboxError(f"a run could not be confined: {message[1:].decode(errors='replace')}")
+        if not self.confined:
+            self.zygote.wait_ended()
+            raise _NeverStarted
         raise SandboxError("the sandbox's fork server was killed during a run")
 
     def _drain(self, descriptor: int) -> bool:
@@ -255,13 +266,15 @@ class _Run:
                 if calls is None:
                     status, error = "malformed", "the program wrote something else than its results"
         calls = calls or (Call(error=error),) * count
-        return Outcome(calls, status, self.isolation, self.output.decode(errors="replace"), self.seconds)
+        return Outcome(
+            calls, status, self.zygote.isolation, self.output.decode(errors="replace"), self.seconds
+        )
 
     def _verdict(self, wait_status: int, cpu_used: float, cpu_s: int) -> tuple[Status, str]:
         number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
         if number == signal.SIGXCPU or (number == signal.SIGKILL and cpu_used >= cpu_s):
             return "timeout", f"used more than its {cpu_s} CPU seconds"
-        if number == signal.SIGKILL and self.isolation != confine.NONE:
+        if number == signal.SIGKILL and self.zygote.isolation != confine.NONE:
             # A confined program cannot send itself SIGKILL.
             raise SandboxError("a run was killed from outside; is the machine out of memory?")
         if number:
