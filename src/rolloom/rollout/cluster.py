@@ -83,7 +83,7 @@ class Cluster:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=1 if cls is Learner else 8,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, threads)), "RAY_DEDUP_LOGS": "0"}},
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, threads)), "OMP_WAIT_POLICY": "PASSIVE"}},
         )
         return RayHandle(options.remote(*args), name)
 

@@ -59,8 +59,7 @@ def policy_directory(path: str) -> str:
 
 
 class StopFlag:
-    """Turns the first Ctrl-C into a request to stop after the work in hand; the second one interrupts at
-    once."""
+    """Turns the first Ctrl-C into a request to stop after the work in hand; a second one interrupts."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.requested = False
@@ -89,6 +88,22 @@ class StopFlag:
         self._announce("stopping: the step in hand ends and a checkpoint is written (Ctrl-C again to abort)")
 
 
+def dry_run(config: RunConfig) -> int:
+    """Check everything a run needs and say what would run; see `rolloom.rollout.dry_run`."""
+    from rolloom.rollout.dry_run import dry_run as check
+
+    return check(config, policy_directory(config.policy.path))
+
+
+def free_run_directory(runs_dir: str, name: str) -> Path:
+    """Return `runs_dir/name`, or the first of `name-2`, `name-3` ... that holds no run yet."""
+    candidate, number = Path(runs_dir) / name, 1
+    while RunDir(candidate).config.is_file():
+        number += 1
+        candidate = Path(runs_dir) / f"{name}-{number}"
+    return candidate
+
+
 def train(config: RunConfig, resume: Path | None = None, progress: Progress | None = None) -> int:
     """Run or resume a training job.
 
@@ -104,7 +119,8 @@ def train(config: RunConfig, resume: Path | None = None, progress: Progress | No
         RolloomError: the run cannot start, or a component failed; what was done is on disk.
     """
     view = progress or Progress()
-    run = resume or Path(config.runs_dir) / config.name
+    run = resume or free_run_directory(config.runs_dir, config.name)
+    config.name = run.name
     initial = policy_directory(config.policy.path)
     policy, first, seconds_before = initial, 1, 0.0
     if resume is not None:
@@ -112,11 +128,6 @@ def train(config: RunConfig, resume: Path | None = None, progress: Progress | No
         if checkpoint is not None:
             policy, first = str(checkpoint.path.resolve()), checkpoint.step + 1
             seconds_before = float(checkpoint.meta.get("seconds", 0.0))
-    elif RunDir(run).metrics.is_file() or any(RunDir(run).checkpoints.glob("step_*")):
-        raise LaunchError(
-            f"{run} already holds a run: continue it with `rolloom train --resume {run}`, "
-            f"or choose another `name=`."
-        )
     log = RunLog(run, resume_step=first - 1)
     save_run_config(config, log.dir.config)
     job = _Job(config, log, view, seconds_before)
@@ -233,12 +244,14 @@ class _Job:
         if done:
             self._save(cluster, done)
         root = self.log.dir.root
+        self.log.close()
+        write_report_from_run(root, seconds=time.monotonic() - self.started)
         self.view.note(f"stopped after step {done}. Continue with: rolloom train --resume {root}")
         return 130
 
     def _finish(self) -> None:
         self.log.close()
         self.view.phase("writing the report")
-        summary = write_report_from_run(self.log.dir.root)
+        summary = write_report_from_run(self.log.dir.root, seconds=time.monotonic() - self.started)
         self.view.table(summary)
         self.view.note(f"report: {self.log.dir.report}")
