@@ -76,12 +76,12 @@ def _load_plugins() -> None:
     global _plugins_loaded
     if _plugins_loaded:
         return
-    _plugins_loaded = True
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             entry.load()()
         except Exception as error:
             raise EnvRegistrationError(f"entry point {entry.name} = {entry.value} failed: {error}") from error
+    _plugins_loaded = True
 
 
 def all_specs() -> list[EnvSpec]:
