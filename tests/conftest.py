@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Read when torch is first imported. At the sizes tested one thread is fastest, and pytest-xdist fills the cores.
+# Read when torch is first imported. At the sizes tested one thread is fastest; pytest-xdist fills the cores.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -157,6 +157,22 @@ def test_heavy_packages_stay_out_of_light_commands(statement: str, tmp_path: Pat
     assert json.loads(child.stdout) == []
 
 
+def test_every_data_file_of_the_house_is_packaged() -> None:
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packaged = {
+        path
+        for package, patterns in data.items()
+        for pattern in patterns
+        for path in (ROOT / "src").joinpath(*package.split(".")).glob(pattern)
+    }
+    tracked = subprocess.run(
+        ["git", "ls-files", "--others", "--cached", "--exclude-standard", "src"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    files = {ROOT / line for line in tracked.stdout.splitlines() if not line.endswith(".py")}
+    assert files and files <= packaged
+
+
 def test_the_table_names_only_declared_dependencies() -> None:
     """A package that comes only along with another one would vanish with it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
