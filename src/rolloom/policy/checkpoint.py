@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from rolloom.policy.config import HybridConfig, PolicyError
 from rolloom.policy.model import HybridLM
@@ -36,7 +36,11 @@ def to_released(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def from_any_layout(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename tensors of the released or the transformers layout to a model's state dict, stacking experts."""
+    """Rename tensors of the released or the transformers layout to a model's state dict, stacking experts.
+
+    Raises:
+        PolicyError: the experts of a layer are not numbered without gaps or differ in shape.
+    """
     out: dict[str, torch.Tensor] = {}
     experts: dict[str, dict[int, torch.Tensor]] = {}
     for name, tensor in tensors.items():
@@ -50,6 +54,9 @@ def from_any_layout(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     for name, by_index in experts.items():
         if sorted(by_index) != list(range(len(by_index))):
             raise PolicyError(f"{name}: experts {sorted(by_index)} are not numbered 0 to {len(by_index) - 1}")
+        shapes = {tuple(tensor.shape) for tensor in by_index.values()}
+        if len(shapes) > 1:
+            raise PolicyError(f"{name}: expected experts of one shape, got {sorted(shapes)}")
         out[name] = torch.stack([by_index[index] for index in range(len(by_index))])
     return out
 
@@ -65,11 +72,14 @@ def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
     """Read every tensor of a checkpoint, sharded or not.
 
     Raises:
-        PolicyError: no weights, or a file that is not safetensors.
+        PolicyError: no weights, or a file that is damaged.
     """
     if (directory / INDEX).is_file():
-        index = json.loads((directory / INDEX).read_text())
-        files = sorted({directory / name for name in index["weight_map"].values()})
+        try:
+            index = json.loads((directory / INDEX).read_text())
+            files = sorted({directory / name for name in index["weight_map"].values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PolicyError(f"{directory / INDEX} is malformed: {error!r}") from error
     else:
         files = [directory / WEIGHTS]
     tensors: dict[str, torch.Tensor] = {}
@@ -77,8 +87,7 @@ def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
         if not file.is_file():
             raise PolicyError(f"expected weights at {file}, found none")
         try:
-            with safe_open(str(file), framework="pt") as opened:
-                tensors.update({name: opened.get_tensor(name) for name in opened.keys()})
+            tensors.update(load_file(str(file)))
         except SafetensorError as error:
             raise PolicyError(f"{file} is not a readable safetensors file: {error}") from error
     return tensors

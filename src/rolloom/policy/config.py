@@ -70,6 +70,16 @@ class HybridConfig:
         """
         if not self.pattern or set(self.pattern) - set(LETTERS):
             raise PolicyError(f"pattern: expected letters of {''.join(LETTERS)!r}, got {self.pattern!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and field.name not in TOKEN_IDS and not _positive(value):
+                raise PolicyError(f"{field.name}: expected a positive integer, got {value!r}")
+        if self.moe_latent_size is not None and not _positive(self.moe_latent_size):
+            raise PolicyError(
+                f"moe_latent_size: expected a positive integer or None, got {self.moe_latent_size!r}"
+            )
+        if self.conv_kernel < 2:
+            raise PolicyError(f"conv_kernel: expected at least 2, got {self.conv_kernel}")
         for key, whole, part in (
             ("num_attention_heads", self.num_attention_heads, self.num_key_value_heads),
             ("mamba_num_heads", self.mamba_num_heads, self.n_groups),
@@ -77,10 +87,18 @@ class HybridConfig:
         ):
             if whole % part:
                 raise PolicyError(f"{key}: expected a multiple of {part}, got {whole}")
-        if self.num_experts_per_tok > self.n_routed_experts:
+        if self.topk_group > self.n_group:
+            raise PolicyError(f"topk_group: expected at most n_group={self.n_group}, got {self.topk_group}")
+        group = self.n_routed_experts // self.n_group
+        if self.n_group > 1 and group < 2:
             raise PolicyError(
-                f"num_experts_per_tok: expected at most n_routed_experts={self.n_routed_experts}, "
-                f"got {self.num_experts_per_tok}"
+                f"n_group: expected at least 2 experts a group (a group's score is the sum of its two best), "
+                f"got {self.n_routed_experts} experts in {self.n_group} groups"
+            )
+        if self.num_experts_per_tok > group * self.topk_group:
+            raise PolicyError(
+                f"num_experts_per_tok: expected at most the {group * self.topk_group} experts of "
+                f"topk_group={self.topk_group} groups, got {self.num_experts_per_tok}"
             )
 
     @property
@@ -128,13 +146,16 @@ class HybridConfig:
         for key, required in REQUIRED.items():
             if key in values and values[key] != required:
                 raise PolicyError(f"{key}: only {required!r} is supported, got {values[key]!r}")
-        pattern = values.get("hybrid_override_pattern") or "".join(
-            LEGACY.get(name, "?")
-            for name in values.get("layers_block_type") or values.get("layer_types") or ()
-        )
+        types = values.get("layers_block_type") or values.get("layer_types") or ()
+        listed = "".join(LEGACY.get(name, "?") for name in types)
+        pattern = values.get("hybrid_override_pattern") or listed
+        if listed and listed != pattern:
+            raise PolicyError(
+                f"hybrid_override_pattern: expected {listed!r} as in layers_block_type, got {pattern!r}"
+            )
+        renamed = {ALIASES.get(key, key): value for key, value in values.items()}
         names = {field.name for field in dataclasses.fields(cls)} - {"pattern"}
-        known = {key: value for key, value in values.items() if key in names}
-        return cls(pattern=pattern, **known)
+        return cls(pattern=pattern, **{key: value for key, value in renamed.items() if key in names})
 
     @classmethod
     def load(cls, path: str | Path) -> HybridConfig:
@@ -152,6 +173,24 @@ class HybridConfig:
             raise PolicyError(f"{file} is malformed: {error}") from error
 
 
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+ALIASES = {
+    "mamba_n_groups": "n_groups",
+    "mamba_d_conv": "conv_kernel",
+    "mamba_dt_min": "time_step_min",
+    "mamba_dt_max": "time_step_max",
+    "mamba_dt_init_floor": "time_step_floor",
+    "mamba_conv_bias": "use_conv_bias",
+    "mamba_chunk_size": "chunk_size",
+    "num_local_experts": "n_routed_experts",
+}
+"""Older names of keys that transformers still reads."""
+
 REQUIRED: dict[str, Any] = {
     "mlp_hidden_act": "relu2",
     "mamba_hidden_act": "silu",
@@ -159,6 +198,7 @@ REQUIRED: dict[str, Any] = {
     "mamba_proj_bias": False,
     "tie_word_embeddings": False,
     "sliding_window": None,
+    "residual_in_fp32": False,
     "num_nextn_predict_layers": 0,
     "attention_dropout": 0.0,
     "hidden_dropout": 0.0,

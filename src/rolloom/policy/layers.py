@@ -129,8 +129,7 @@ class Attention(nn.Module):
     def prefill(
         self, x: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, state: AttentionState
     ) -> torch.Tensor:
-        """Feed `[B, T, D]` at cache `positions` `[B, T]`; `mask` `[B, 1, T, S]` says which cached keys each
-        sees."""
+        """Feed `[B, T, D]` at cache `positions` `[B, T]`; `mask` `[B, 1, T, S]` marks the keys each sees."""
         q, k, v = self._heads(x)
         rows = torch.arange(len(x), device=x.device)[:, None]
         state.key[rows, :, positions] = k
@@ -238,8 +237,7 @@ def make_mixer(config: HybridConfig, letter: str) -> MambaMixer | Attention | ML
 
 @torch.no_grad()
 def init_weights(module: nn.Module, config: HybridConfig, generator: torch.Generator) -> None:
-    """Initialise a model as Nemotron-H is: normal weights, residual projections scaled by depth, log-uniform
-    dt."""
+    """Initialise as Nemotron-H is: normal, residual projections scaled by depth, log-uniform dt."""
     depth = len(config.pattern)
     for name, parameter in module.named_parameters():
         leaf = name.rsplit(".", 1)[-1]

@@ -37,10 +37,10 @@ def clipped_policy_loss(
 
 
 def k3(logp: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Schulman's k3 estimate of KL(policy || reference) per token: exp(d) - d - 1 with d = reference -
-    logp."""
+    """Schulman's k3 estimate of KL(policy || reference) per token: exp(d) - 1 - d, d = reference - logp."""
     gap = reference - logp
-    return torch.exp(gap) - gap - 1
+    # Near equality the estimate is d^2 / 2: exp(d) - 1 would round it away.
+    return torch.expm1(gap) - gap
 
 
 def grpo_token_loss(

@@ -7,6 +7,8 @@ experts a token.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -32,6 +34,12 @@ class Backbone(nn.Module):
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList([Block(config, letter) for letter in config.pattern])
         self.norm_f = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the layers, typed."""
+        for block in self.layers:
+            assert isinstance(block, Block)
+            yield block
 
 
 class HybridLM(nn.Module):
@@ -68,7 +76,7 @@ class HybridLM(nn.Module):
         """
         x = self.model.embeddings(ids)
         moe_index = 0
-        for block in self.model.layers:
+        for block in self.model.blocks():
             h = block.norm(x)
             if isinstance(block.mixer, MoE):
                 h, chosen = block.mixer(h, None if replay is None else replay[:, :, moe_index])
@@ -104,7 +112,7 @@ class HybridLM(nn.Module):
         mask = (torch.arange(seen, device=ids.device) <= positions[..., None])[:, None]
         x = self.model.embeddings(ids)
         chosen = []
-        for block, state in zip(self.model.layers, cache.layers, strict=True):
+        for block, state in zip(self.model.blocks(), cache.layers, strict=True):
             h, mixer = block.norm(x), block.mixer
             if isinstance(mixer, MambaMixer) and isinstance(state, MambaState):
                 h = mixer.prefill(h, lengths, MambaState(state.conv[rows], state.ssm[rows]))
@@ -140,7 +148,7 @@ class HybridLM(nn.Module):
         mask = (torch.arange(longest, device=ids.device) <= positions[:, None])[:, None, None]
         x = self.model.embeddings(ids)
         chosen = []
-        for block, state in zip(self.model.layers, cache.layers, strict=True):
+        for block, state in zip(self.model.blocks(), cache.layers, strict=True):
             h, mixer = block.norm(x), block.mixer
             if isinstance(mixer, MambaMixer) and isinstance(state, MambaState):
                 h = mixer.decode(h, MambaState(state.conv[:rows], state.ssm[:rows]))

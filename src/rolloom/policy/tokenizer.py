@@ -49,20 +49,30 @@ class ChatTokenizer:
         """Read `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` of a checkpoint directory.
 
         Raises:
-            PolicyError: a file is missing or has no chat template.
+            PolicyError: a file is missing or malformed, or there is no chat template.
         """
         directory = Path(path)
         file, config_file = directory / "tokenizer.json", directory / "tokenizer_config.json"
         for required in (file, config_file):
             if not required.is_file():
                 raise PolicyError(f"expected {required.name} in {directory}, found none")
-        config = json.loads(config_file.read_text())
+        try:
+            config = json.loads(config_file.read_text())
+            eos = config.get("eos_token")
+        except (ValueError, AttributeError) as error:
+            raise PolicyError(f"{config_file} is malformed: {error}") from error
         template_file = directory / "chat_template.jinja"
         template = template_file.read_text() if template_file.is_file() else config.get("chat_template")
         if not template:
             raise PolicyError(f"{directory} has no chat template: expected chat_template.jinja")
-        eos = config.get("eos_token")
-        return cls(Tokenizer.from_file(str(file)), template, eos["content"] if isinstance(eos, dict) else eos)
+        eos = eos.get("content") if isinstance(eos, dict) else eos
+        if not isinstance(eos, str):
+            raise PolicyError(f"{config_file}: eos_token: expected a token, got {eos!r}")
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing narrower
+            raise PolicyError(f"{file} is malformed: {error}") from error
+        return cls(tokenizer, template, eos)
 
     def save(self, directory: Path) -> None:
         """Write the files `load` and transformers' AutoTokenizer read."""
@@ -106,8 +116,7 @@ class ChatTokenizer:
         return self.encode(self.render([self._defuse(m) for m in messages], tools))
 
     def continuation_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Token ids to append after a completion that ended by a stop token, up to the next generation
-        prompt.
+        """Token ids from the stop token of a completion, itself excluded, to the next generation prompt.
 
         Raises:
             PolicyError: the template does not write assistant content as it is given.
@@ -129,8 +138,7 @@ class ChatTokenizer:
         return self._thinking_prefix + self.decode(body)
 
     def completion_ids(self, text: str) -> list[int]:
-        """Token ids of a demonstrated completion in the form the policy would sample it, stop token
-        included."""
+        """Token ids of a demonstration as the policy would have sampled it, stop token included."""
         if self._thinking_prefix and text.startswith(self._thinking_prefix):
             text = text[len(self._thinking_prefix) :]
         return [*self.encode(text), self.stop_ids[0]]

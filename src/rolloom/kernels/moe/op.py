@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 
 DENSE_MAX_TOKENS = 192
-"""Up to this many tokens all experts in two matrix products beat sorting (measured at E 8, F 64 on one
-core)."""
+"""Up to here all experts in two matrix products beat sorting (measured at E 8, F 64 on one core)."""
 
 
 def route(
@@ -24,8 +23,7 @@ def route(
     scale: float,
     replay: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose experts and weigh them, in fp32 (DeepSeek-V3, arXiv 2412.19437, section 2.1.2; Nemotron 3 Nano
-    report).
+    """Choose experts and weigh them, in fp32 (DeepSeek-V3, arXiv 2412.19437, section 2.1.2).
 
     The bias acts on selection only. With `replay` the choice is given (as recorded while sampling) and only
     the weights are computed, so a near-tie cannot make the learner differ from the sampler.
@@ -87,35 +85,37 @@ def relu2_experts(
     """
     if backend is None:
         backend = "dense" if len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048 else "sorted"
-    if backend == "dense":
-        return _dense(x, up, down, indices, weights)
-    if backend == "sorted":
-        return _sorted(x, up, down, indices, weights)
-    if backend == "reference":
-        return _reference(x, up, down, indices, weights)
-    raise ValueError(f"backend: expected 'dense', 'sorted', 'reference' or None, got {backend!r}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {sorted(BACKENDS)} or None, got {backend!r}")
+    return BACKENDS[backend](x, up, down, indices, weights)
 
 
-def _reference(x, up, down, indices, weights):
+def _reference(
+    x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     rows = []
     for token in range(len(x)):
-        parts = [
-            weights[token, k] * (down[e] @ F.relu(up[e] @ x[token]).square().float().to(down.dtype))
-            for k, e in enumerate(indices[token].tolist())
-        ]
+        parts = []
+        for weight, expert in zip(weights[token], indices[token].tolist(), strict=True):
+            hidden = F.relu(up[expert] @ x[token]).square()
+            parts.append(down[expert] @ (hidden.to(weights.dtype) * weight).to(x.dtype))
         rows.append(torch.stack(parts).sum(0))
-    return torch.stack(rows).to(x.dtype) if rows else x.new_zeros(x.shape)
+    return torch.stack(rows) if rows else x.new_zeros(x.shape)
 
 
-def _dense(x, up, down, indices, weights):
+def _dense(
+    x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     experts, width, _ = up.shape
     hidden = F.relu(F.linear(x, up.flatten(0, 1))).square().view(len(x), experts, width)
     gate = torch.zeros(len(x), experts, dtype=weights.dtype, device=x.device).scatter(1, indices, weights)
-    weighted = (hidden.float() * gate[..., None]).to(x.dtype).flatten(1)
+    weighted = (hidden.to(gate.dtype) * gate[..., None]).to(x.dtype).flatten(1)
     return weighted @ down.permute(0, 2, 1).reshape(experts * width, -1)
 
 
-def _sorted(x, up, down, indices, weights):
+def _sorted(
+    x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     top_k = indices.shape[1]
     order = indices.flatten().argsort(stable=True)
     counts = torch.bincount(indices.flatten(), minlength=up.shape[0]).tolist()
@@ -126,9 +126,12 @@ def _sorted(x, up, down, indices, weights):
     for expert, count in enumerate(counts):
         if count:
             part = F.relu(F.linear(gathered[start : start + count], up[expert])).square()
-            weighted = (part.float() * scale[start : start + count]).to(x.dtype)
+            weighted = (part.to(scale.dtype) * scale[start : start + count]).to(x.dtype)
             parts.append(F.linear(weighted, down[expert]))
             start += count
     if not parts:
         return x.new_zeros(x.shape)
     return torch.zeros_like(x).index_add(0, token, torch.cat(parts))
+
+
+BACKENDS = {"dense": _dense, "sorted": _sorted, "reference": _reference}

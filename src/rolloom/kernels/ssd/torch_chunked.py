@@ -22,20 +22,21 @@ def ssd_scan_chunked(
     initial_state: torch.Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what `ssd_scan_reference` returns; differentiable; accumulates in fp32 (arXiv 2405.21060,
-    section 6).
+    """Return what `ssd_scan_reference` returns, differentiably (arXiv 2405.21060, section 6).
 
-    The heads of a group share C B^T and are laid side by side in the state's columns, so nothing is expanded.
+    Accumulates in fp32, or fp64 for fp64 inputs. The heads of a group share C B^T and are laid side by side
+    in the state's columns, so nothing is expanded.
     """
     batch, length, heads, head_dim = x.shape
     groups, state_size = B.shape[2], B.shape[3]
     ratio = heads // groups
     pad = -length % chunk
     chunks = (length + pad) // chunk
+    exact = torch.promote_types(x.dtype, torch.float32)
     skip = x * D[:, None]
-    x_dt = x.float() * dt.float()[..., None]
-    decay = dt.float() * A.float()
-    b_in, c_in = B.float(), C.float()
+    x_dt = x.to(exact) * dt.to(exact)[..., None]
+    decay = dt.to(exact) * A.to(exact)
+    b_in, c_in = B.to(exact), C.to(exact)
     if pad:
         x_dt, b_in, c_in = (F.pad(t, (0, 0, 0, 0, 0, pad)) for t in (x_dt, b_in, c_in))
         decay = F.pad(decay, (0, 0, 0, pad))
@@ -52,13 +53,14 @@ def ssd_scan_chunked(
 
     # A chunk's own contribution to the state, [B, G, c, N, R * P].
     to_end = (cum[..., -1:] - cum).exp()
-    weighted = (xs * to_end[..., None]).permute(0, 1, 3, 4, 2, 5).reshape(batch, groups, chunks, chunk, -1)
+    weighted = (xs * to_end[..., None]).permute(0, 1, 3, 4, 2, 5)
+    weighted = weighted.reshape(batch, groups, chunks, chunk, ratio * head_dim)
     gained = bs.transpose(-1, -2) @ weighted
     chunk_decay = cum[..., -1].exp().permute(0, 1, 3, 2).repeat_interleave(head_dim, -1)[..., None, :]
     if initial_state is None:
         state = gained.new_zeros(batch, groups, state_size, ratio * head_dim)
     else:
-        state = initial_state.float().view(batch, groups, ratio * head_dim, state_size).transpose(-1, -2)
+        state = initial_state.to(exact).view(batch, groups, ratio * head_dim, state_size).transpose(-1, -2)
     entering = []
     for index in range(chunks):
         entering.append(state)
