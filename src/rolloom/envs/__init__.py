@@ -1,0 +1,1 @@
+"""Environments: the contract, the registry, the built-in suite and its sandbox."""

@@ -1,5 +1,4 @@
-"""The environment room's errors; `RolloomError` and `did_you_mean` are passed on for the room's
-convenience."""
+"""Errors of the environment room; picklable, so that Ray can carry them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Reads a completion: reasoning between think tags, then content, with Hermes-style `<tool_call>` JSON
-blocks.
+"""Reads a completion: reasoning in think tags, then content with Hermes-style `<tool_call>` JSON blocks.
 
 Linear scanners over capped input; no regular expression sees untrusted text.
 """

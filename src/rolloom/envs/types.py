@@ -44,8 +44,7 @@ class ToolSpec:
     parameters: dict[str, Any]
 
     def to_openai(self) -> dict[str, Any]:
-        """Return the `{"type": "function", "function": {...}}` form that chat templates and endpoints
-        take."""
+        """Return the function dict that chat templates and endpoints take."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 

@@ -1,0 +1,1 @@
+"""Rollouts, training and evaluation: the only room that knows Ray."""

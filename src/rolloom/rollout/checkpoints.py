@@ -1,5 +1,4 @@
-"""Atomic, verified checkpoints: a directory appears complete or not at all, and says what its files must
-hash to.
+"""Atomic, verified checkpoints: a directory appears complete or not at all, and lists its files' hashes.
 
 Recipe: write into a hidden directory -> fsync files -> manifest with sizes and SHA-256 -> rename -> fsync
     the parent.

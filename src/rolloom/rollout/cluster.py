@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import Future
 from typing import Any
@@ -39,8 +40,14 @@ class Cluster:
         # In one process there is one torch thread count: the learner's and the engines' cannot differ.
         engine_threads = sampling.engine_threads if threaded else 0
         engine_args = (
-            policy_path, sampling.slots, sampling.max_context, policy.device, policy.dtype, engine_threads, threaded,
-        )  # fmt: skip
+            policy_path,
+            sampling.slots,
+            sampling.max_context,
+            policy.device,
+            policy.dtype,
+            engine_threads,
+            threaded,
+        )
         self.engines: list[Handle] = [
             self._spawn(EngineHost, f"engine-{index}", sampling.engine_threads, *engine_args)
             for index in range(sampling.engines if threaded else 1)
@@ -48,17 +55,32 @@ class Cluster:
         env_kwargs = {env.id: dict(env.kwargs) for env in config.envs}
         self.workers: list[Handle] = [
             self._spawn(
-                EnvWorker, f"env-worker-{index}", 1, f"env-worker-{index}", self.engines, policy_path, sampling,
-                registry.all_specs(), env_kwargs, threaded,
+                EnvWorker,
+                f"env-worker-{index}",
+                1,
+                f"env-worker-{index}",
+                self.engines,
+                policy_path,
+                sampling,
+                registry.all_specs(),
+                env_kwargs,
+                threaded,
             )
             for index in range(sampling.env_workers if threaded else 1)
-        ]  # fmt: skip
+        ]
         self.learner: Handle | None = None
         if learner:
             self.learner = self._spawn(
-                Learner, "learner", config.trainer.threads, policy_path, config.trainer, sampling.temperature,
-                policy.device, policy.dtype, reference_path,
-            )  # fmt: skip
+                Learner,
+                "learner",
+                config.trainer.threads,
+                policy_path,
+                config.trainer,
+                sampling.temperature,
+                policy.device,
+                policy.dtype,
+                reference_path,
+            )
         for handle in self.components:
             handle.call("status").result(START_S)
 
@@ -123,14 +145,14 @@ def _connect(config: RunConfig) -> Any:
     if ray.is_initialized():
         return ray
     if config.ray.address != "local":
-        ray.init(address=config.ray.address, logging_level="ERROR", log_to_driver=True)
+        ray.init(address=config.ray.address, logging_level=logging.ERROR, log_to_driver=True)
         return ray
     ray.init(
         address="local",
         num_cpus=config.ray.num_cpus or None,
         object_store_memory=config.ray.object_store_mb * 2**20,
         include_dashboard=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         log_to_driver=True,
     )
     return ray

@@ -1,5 +1,4 @@
-"""Synthetic demonstrations: experts of every environment, over-reasoning most of the time, as token
-sequences."""
+"""Demonstrations by the environments' experts, over-reasoning most of the time, as token sequences."""
 
 from __future__ import annotations
 

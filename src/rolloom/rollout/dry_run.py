@@ -1,4 +1,4 @@
-"""`rolloom train --dry-run`: resolves all that a run needs, does one small step for real, and writes nothing."""
+"""`rolloom train --dry-run`: resolves all a run needs, does one small step for real, writes nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Runs many episodes at once: environment steps in a thread pool, completions from engines, nobody waits for
-anybody.
+"""Runs many episodes at once: steps in a thread pool, completions from engines, nobody waits for others.
 
 One event queue drives it. Engine answers, finished environment steps and new assignments are events; between
 events only deadlines are checked.
@@ -191,6 +190,7 @@ class EnvWorker(Pump[Trajectory]):
         if completion.finish == "length":
             self._finish(episode, StopReason.MAX_TOKENS)
             return
+        assert episode.env is not None
         self._run_env(episode, partial(self._step_env, episode.env, text))
 
     @staticmethod

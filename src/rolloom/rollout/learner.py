@@ -1,5 +1,4 @@
-"""The learner: one batch of trajectories in, one optimizer step out, and how far its log-probs are from the
-sampler's."""
+"""The learner: a batch of trajectories in, an optimizer step out, and its distance from the sampler."""
 
 from __future__ import annotations
 
@@ -99,8 +98,7 @@ class Learner:
     # -- training --------------------------------------------------------------------------------------------
 
     def train(self, sequences: Sequence[TrainSequence], step: int) -> dict[str, float]:
-        """Take one training step (`updates_per_step` optimizer updates) and return its `LearnStats` as a
-        dict.
+        """Take one training step and return its `LearnStats` as a dict.
 
         Args:
             sequences: every valid trajectory of the step.

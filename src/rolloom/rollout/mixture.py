@@ -1,5 +1,4 @@
-"""Which tasks a step draws. Stateless: a task depends on the run's seed, the step and its place, so a resume
-repeats it."""
+"""Which tasks a step draws: a function of the seed, the step and the place, so that a resume repeats it."""
 
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ from rolloom.rollout.types import derive_seed
 
 
 def shares(weights: Sequence[float], per_step: int, step: int) -> list[int]:
-    """Divide a step's prompts by weight so that the totals of all steps so far are as exact as whole numbers
-    allow.
+    """Divide a step's prompts by weight; running totals are as exact as whole numbers allow.
 
     Args:
         weights: positive.

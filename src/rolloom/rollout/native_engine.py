@@ -1,5 +1,4 @@
-"""Continuous batching for the hybrid policy: sequences join and leave a running batch; state is cached by
-row.
+"""Continuous batching for the hybrid policy: sequences join and leave a running batch.
 
 Rows 0..n-1 of the cache are active, so a decode step is one pass over views. A finished sequence's row is
 filled by the last one. Between the turns of an episode its row is parked and later continued, so no token is

@@ -1,5 +1,4 @@
-"""A component with a queue in, results out and a loop between: run by its own thread, or inline by whoever
-waits.
+"""A queue in, results out, a loop between: run by its own thread, or inline by whoever waits.
 
 The same class serves a Ray actor (threaded) and `--local` debugging (inline, so that a breakpoint stops
 everything).

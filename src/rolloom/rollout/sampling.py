@@ -1,5 +1,4 @@
-"""Sampling that can be repeated: the draw for a token depends on its request's seed and its position,
-nothing else."""
+"""Repeatable sampling: the draw for a token depends on its request's seed and its position only."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ def uniform(seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 def sample(
     logits: torch.Tensor, seeds: torch.Tensor, positions: torch.Tensor, temperatures: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw one token a row by inverse transform of softmax(logits / temperature); temperature 0 takes the
-    best.
+    """Draw one token a row by inverse transform of softmax(logits / temperature); 0 takes the best.
 
     Args:
         logits: fp32 `[n, V]`.

@@ -1,5 +1,4 @@
-"""The driver's side of a batch: hands episodes to workers, collects each exactly once, retries, and never
-hangs."""
+"""The driver's side of a batch: hands out episodes, collects each exactly once, retries, never hangs."""
 
 from __future__ import annotations
 

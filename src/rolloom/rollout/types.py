@@ -1,5 +1,4 @@
-"""What travels between the driver, the environment workers, the engines and the learner. Picklable, no
-torch."""
+"""What travels between driver, environment workers, engines and learner. Picklable, no torch."""
 
 from __future__ import annotations
 
@@ -105,8 +104,7 @@ class Assignment:
 
     @property
     def id(self) -> str:
-        """Unique within a run, so that a late answer to an abandoned episode cannot be taken for
-        another's."""
+        """Unique within a run: a late answer to an abandoned episode is not taken for another's."""
         return f"{self.batch}.{self.group}.{self.sample}.{self.attempt}"
 
 
