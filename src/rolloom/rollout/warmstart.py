@@ -47,7 +47,7 @@ def rate_factor(step: int, steps: int) -> float:
 def make_optimizers(model: HybridLM) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices and AdamW for the rest.
 
-    Measured on look-up demonstrations at equal tokens: loss 0.22 after 200 steps, against 0.49 of AdamW alone.
+    Measured on look-up demonstrations at equal tokens: loss 0.22 after 200 steps; AdamW alone 0.49.
     """
     apart = ("embeddings", "lm_head", ".gate.")
     named = list(model.named_parameters())
@@ -127,7 +127,9 @@ def main(
         "made_by": "rolloom warmstart", "seed": seed, "steps": steps, "batch_tokens": BATCH_TOKENS,
         "peak_learning_rates": {"muon": MUON_LR, "adamw": ADAMW_LR}, "final_loss": round(losses[-1], 4),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "data": {"environments": list(ENVS), "level": 1, "split": "train", "each": count, "styles": dict(STYLES)},
+        "data": {
+            "environments": list(ENVS), "level": 1, "split": "train", "each": count, "styles": dict(STYLES),
+        },
         "torch": torch.__version__, "seconds": round(time.monotonic() - started),
         "sha256": {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest()
