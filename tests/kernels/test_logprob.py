@@ -38,7 +38,8 @@ def test_gradients_equal_those_in_double_precision(temperature: float) -> None:
     grads = []
     for function in (linear_logprob, plain):
         hidden, weight, targets = inputs()
-        hidden.requires_grad_(), weight.requires_grad_()
+        hidden.requires_grad_()
+        weight.requires_grad_()
         logp, entropy = function(hidden, weight, targets, temperature)
         pulls = torch.linspace(-1, 2, TOKENS)
         ((logp * pulls).sum() + (entropy * pulls.flip(0)).sum()).backward()

@@ -50,7 +50,8 @@ def test_the_chosen_backend_agrees_in_fp32(tokens: int) -> None:
 def test_an_expert_without_a_token_has_no_gradient(backend: str) -> None:
     x, up, down, _, weights = expert_inputs(4)
     indices = torch.tensor([[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]])
-    up.requires_grad_(), down.requires_grad_()
+    up.requires_grad_()
+    down.requires_grad_()
     relu2_experts(x, up, down, indices, weights, backend=backend).sum().backward()
     for parameter in (up, down):
         assert parameter.grad is not None
@@ -77,16 +78,16 @@ def test_poisoned_tokens_do_not_spread(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bf16_keeps_the_activation_exact_through_its_weight(backend: str) -> None:
     x, up, down, indices, weights = expert_inputs(40)
-    low = [t.bfloat16() for t in (x, up, down)]
-    exact = relu2_experts(*(t.double() for t in low), indices, weights, backend="reference")
-    ours = relu2_experts(*low, indices, weights.float(), backend=backend)
+    x, up, down = x.bfloat16(), up.bfloat16(), down.bfloat16()
+    exact = relu2_experts(x.double(), up.double(), down.double(), indices, weights, backend="reference")
+    ours = relu2_experts(x, up, down, indices, weights.float(), backend=backend)
     assert ours.dtype == torch.bfloat16
     assert ((ours - exact).square().mean() / exact.square().mean()).sqrt() < 0.01
 
 
 def test_unknown_backend_is_named() -> None:
     x, up, down, indices, weights = expert_inputs(2)
-    with pytest.raises(ValueError, match="backend.*dense.*sorted.*'grouped'"):
+    with pytest.raises(ValueError, match=r"backend.*dense.*sorted.*'grouped'"):
         relu2_experts(x, up, down, indices, weights, backend="grouped")
 
 
@@ -107,9 +108,9 @@ def test_groups_limit_the_choice_to_the_best_by_their_two_best() -> None:
     indices, _ = route(x, weight, bias, TOP_K, 4, 2, True, 1.0)
     for token, row in enumerate(((x @ weight.T).sigmoid() + bias).tolist()):
         groups = [row[2 * g : 2 * g + 2] for g in range(4)]
-        best = sorted(range(4), key=lambda g: -sum(groups[g]))[:2]  # noqa: B023 - called at once
+        best = sorted(range(4), key=lambda g: -sum(groups[g]))[:2]
         allowed = [e for g in best for e in (2 * g, 2 * g + 1)]
-        expected = sorted(allowed, key=lambda e: -row[e])[:TOP_K]  # noqa: B023 - called at once
+        expected = sorted(allowed, key=lambda e: -row[e])[:TOP_K]
         assert sorted(indices[token].tolist()) == sorted(expected)
 
 

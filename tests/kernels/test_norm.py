@@ -37,14 +37,19 @@ def test_rms_norm_equals_its_formula(shape: tuple[int, ...], scale: float) -> No
 @pytest.mark.parametrize("lead", [(1,), (3, 5)])
 def test_gated_norm_equals_its_formula_with_gradients(groups: int, lead: tuple[int, ...]) -> None:
     results = []
-    for function, dtype in ((gated_group_rms_norm, torch.float32), (plain_gated, torch.float64)):
-        leaves = [
-            t.to(dtype).requires_grad_()
-            for t in (normal(*lead, 24), normal(*lead, 24, seed=2), normal(24, seed=3))
-        ]
-        out = function(*leaves, groups, *((EPS,) if function is gated_group_rms_norm else ()))
+    for dtype in (torch.float32, torch.float64):
+        draws = normal(*lead, 24), normal(*lead, 24, seed=2), normal(24, seed=3)
+        x, gate, weight = (t.to(dtype).requires_grad_() for t in draws)
+        ours = dtype == torch.float32
+        out = (
+            gated_group_rms_norm(x, gate, weight, groups, EPS)
+            if ours
+            else plain_gated(x, gate, weight, groups)
+        )
         (out * normal(*lead, 24, seed=4).to(dtype)).sum().backward()
-        results.append([out.detach().float(), *[t.grad.float() for t in leaves if t.grad is not None]])
+        results.append(
+            [out.detach().float(), *[t.grad.float() for t in (x, gate, weight) if t.grad is not None]]
+        )
     assert len(results[0]) == 4
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

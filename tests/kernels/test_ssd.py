@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 
@@ -28,14 +30,19 @@ def inputs(length: int, groups: int = 2, batch: int = 2, dtype: torch.dtype = to
     )  # fmt: skip
 
 
+def scan(args: Iterable[torch.Tensor], backend: str = "torch") -> tuple[torch.Tensor, torch.Tensor]:
+    x, dt, a, b, c, d, *state = args
+    return ssd_scan(x, dt, a, b, c, d, state[0] if state else None, backend)
+
+
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("groups", GROUPS)
 @pytest.mark.parametrize("carried", [False, True])
 def test_chunks_equal_the_recurrence(length: int, groups: int, carried: bool) -> None:
     args = inputs(length, groups)
     args = args if carried else args[:-1]
-    y, state = ssd_scan(*args)
-    expected_y, expected_state = ssd_scan(*args, backend="reference")
+    y, state = scan(args)
+    expected_y, expected_state = scan(args, "reference")
     torch.testing.assert_close(y, expected_y, atol=1e-11, rtol=1e-11)
     torch.testing.assert_close(state, expected_state, atol=1e-11, rtol=1e-11)
 
@@ -46,7 +53,7 @@ def test_gradients_equal_those_of_the_recurrence(length: int, groups: int) -> No
     grads = {}
     for backend in ("torch", "reference"):
         args = [t.requires_grad_() for t in inputs(length, groups, batch=1)]
-        y, state = ssd_scan(*args, backend=backend)
+        y, state = scan(args, backend)
         g = torch.Generator().manual_seed(1)
         pull_y = torch.randn(y.shape, generator=g, dtype=y.dtype)
         pull_state = torch.randn(state.shape, generator=g, dtype=y.dtype)
@@ -96,16 +103,16 @@ def test_no_output_sees_the_future(at: int) -> None:
 def test_fp32_stays_close_over_a_long_sequence_with_strong_decay() -> None:
     args = list(inputs(500))
     args[2] = args[2] * 8
-    exact, exact_state = ssd_scan(*args, backend="reference")
-    y, state = ssd_scan(*(t.float() for t in args))
+    exact, exact_state = scan(args, "reference")
+    y, state = scan(t.float() for t in args)
     assert ((y - exact).square().mean() / exact.square().mean()).sqrt() < 1e-5
     assert ((state - exact_state).square().mean() / exact_state.square().mean()).sqrt() < 1e-5
 
 
 def test_bf16_inputs_accumulate_in_fp32() -> None:
     args = [t.bfloat16() for t in inputs(90)]
-    exact, exact_state = ssd_scan(*(t.double() for t in args), backend="reference")
-    y, state = ssd_scan(*args)
+    exact, exact_state = scan((t.double() for t in args), "reference")
+    y, state = scan(args)
     assert y.dtype == torch.bfloat16 and state.dtype == torch.float32
     assert ((y - exact).square().mean() / exact.square().mean()).sqrt() < 0.005
     assert ((state - exact_state).square().mean() / exact_state.square().mean()).sqrt() < 1e-5
@@ -114,7 +121,7 @@ def test_bf16_inputs_accumulate_in_fp32() -> None:
 @pytest.mark.parametrize("groups", GROUPS)
 def test_single_steps_equal_the_scan(groups: int) -> None:
     x, dt, a, b, c, d, state = inputs(40, groups, batch=3, dtype=torch.float32)
-    expected, final = ssd_scan(*(t.double() for t in (x, dt, a, b, c, d, state)), backend="reference")
+    expected, final = scan((t.double() for t in (x, dt, a, b, c, d, state)), "reference")
     held = state.clone()
     steps = [ssd_update(held, x[:, t], dt[:, t], a, b[:, t], c[:, t], d) for t in range(40)]
     torch.testing.assert_close(torch.stack(steps, 1), expected.float(), atol=2e-5, rtol=2e-5)
@@ -131,7 +138,7 @@ def test_a_step_touches_only_its_rows() -> None:
 
 def test_unsupported_arguments_are_named() -> None:
     x, dt, a, b, c, d, _ = inputs(3, groups=1)
-    with pytest.raises(ValueError, match="backend.*reference.*torch.*'cuda'"):
+    with pytest.raises(ValueError, match=r"backend.*reference.*torch.*'cuda'"):
         ssd_scan(x, dt, a, b, c, d, backend="cuda")
     with pytest.raises(ValueError, match=r"heads \(4\).*groups \(3\)"):
         ssd_scan(x, dt, a, b.expand(-1, -1, 3, -1), c.expand(-1, -1, 3, -1), d)
