@@ -87,6 +87,8 @@ class RewardConfig:
         coefficient: weight of the length term.
         gate_low: solve rate of a group below which `sign_safe` adds no length term; it rises linearly to full
             at 1.
+        accuracy_margin: an environment's length term fades out as its smoothed accuracy falls this far below
+            its best so far; 0 switches this controller off.
         overlong_tokens: soft limit of `overlong`, in tokens.
         overlong_cache: width of the soft zone of `overlong`, in tokens.
     """
@@ -94,6 +96,7 @@ class RewardConfig:
     efficiency: str = "sign_safe"
     coefficient: float = 0.5
     gate_low: float = 0.5
+    accuracy_margin: float = 0.05
     overlong_tokens: int = 256
     overlong_cache: int = 64
 

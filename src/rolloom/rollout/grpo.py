@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,17 +31,28 @@ class ShapedBatch:
 
 
 def shape_batch(
-    trajectories: Sequence[Trajectory], reward: RewardConfig, trainer: TrainerConfig
+    trajectories: Sequence[Trajectory],
+    reward: RewardConfig,
+    trainer: TrainerConfig,
+    length_scales: Mapping[str, float] | None = None,
 ) -> ShapedBatch:
-    """Compute rewards and advantages within each group (same `assignment.group`); failures enter nothing."""
+    """Compute rewards and advantages within each group (same `assignment.group`); failures enter nothing.
+
+    Args:
+        trajectories: of one step.
+        reward: length control.
+        trainer: baseline and normalisation.
+        length_scales: factor on the length term by environment id; 1 where there is none.
+    """
     groups: dict[int, list[int]] = {}
     for index, trajectory in enumerate(trajectories):
         groups.setdefault(trajectory.assignment.group, []).append(index)
     rewards, advantages = np.full(len(trajectories), np.nan), np.zeros(len(trajectories))
     for members in groups.values():
         rows = [trajectories[index] for index in members]
+        scale = (length_scales or {}).get(rows[0].assignment.task.env_id, 1.0)
         shaped = shape_group(
-            reward,
+            dataclasses.replace(reward, coefficient=reward.coefficient * scale),
             [row.score for row in rows],
             [row.completion_tokens for row in rows],
             think_tokens_G=[row.think_tokens for row in rows],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,15 +19,17 @@ import rolloom
 from rolloom.configs.load import save_run_config
 from rolloom.configs.schema import RunConfig
 from rolloom.errors import RolloomError
+from rolloom.rewards.controller import length_scale
+from rolloom.rewards.correctness import is_solved
 from rolloom.rollout.checkpoints import latest_checkpoint, prune
 from rolloom.rollout.cluster import Cluster
 from rolloom.rollout.display import Progress
 from rolloom.rollout.evaluate import evaluate_heldout, step_metrics
 from rolloom.rollout.grpo import shape_batch
-from rolloom.rollout.metrics import RunLog
+from rolloom.rollout.metrics import RunLog, read_metrics
 from rolloom.rollout.mixture import draw_tasks
 from rolloom.rollout.report import write_report_from_run
-from rolloom.rollout.rundir import RunDir
+from rolloom.rollout.rundir import RunDir, read_jsonl
 from rolloom.rollout.scheduler import Interrupted, Scheduler
 
 SHIPPED = "shipped:"
@@ -47,7 +49,7 @@ def policy_directory(path: str) -> str:
     if path.startswith(SHIPPED):
         root = Path(rolloom.__file__).parent / "policy" / "shipped"
         directory = root / path.removeprefix(SHIPPED)
-        known = sorted(entry.name for entry in root.iterdir() if (entry / "config.json").is_file())
+        known = sorted(entry.parent.name for entry in root.glob("*/config.json"))
     else:
         directory, known = Path(path).expanduser().resolve(), []
     if not (directory / "config.json").is_file():
@@ -145,6 +147,23 @@ class _Job:
     def __init__(self, config: RunConfig, log: RunLog, view: Progress, seconds_before: float) -> None:
         self.config, self.log, self.view = config, log, view
         self.started = time.monotonic() - seconds_before
+        self.accuracies: dict[str, list[float]] = {}
+
+    def _recall(self) -> None:
+        """Take up each environment's accuracies from the run's own files: held-out first, then every step."""
+        rows = list(read_jsonl(self.log.dir.before))
+        for env in self.config.envs:
+            solved = [
+                is_solved(row["score"]) for row in rows if row["env_id"] == env.id and not row["failure"]
+            ]
+            self.accuracies[env.id] = [sum(solved) / len(solved)] if solved else []
+        for record in read_metrics(self.log.dir):
+            self._remember(record["envs"])
+
+    def _remember(self, envs: Mapping[str, Mapping[str, Any]]) -> None:
+        for env, means in envs.items():
+            if means["n"]:
+                self.accuracies.setdefault(env, []).append(means["accuracy"])
 
     def run(self, policy: str, initial: str, first: int, stop: StopFlag) -> int:
         config = self.config
@@ -167,6 +186,7 @@ class _Job:
             try:
                 if not self.log.dir.before.is_file() and first == 1:
                     self._evaluate(scheduler, "before")
+                self._recall()
                 for step in range(first, config.trainer.steps + 1):
                     self._step(cluster, scheduler, step)
                     done = step
@@ -201,7 +221,11 @@ class _Job:
         )
         trajectories = scheduler.run(batch)
         rolled = time.monotonic()
-        shaped = shape_batch(trajectories, config.reward, config.trainer)
+        scales = {
+            env: length_scale(record, config.reward.accuracy_margin)
+            for env, record in self.accuracies.items()
+        }
+        shaped = shape_batch(trajectories, config.reward, config.trainer, scales)
         assert cluster.learner is not None
         learning = cluster.learner.call("train", shaped.sequences, step)
         self.log.rollouts(
@@ -217,6 +241,9 @@ class _Job:
         cluster.publish(version=step)
         ended = time.monotonic()
         metrics = step_metrics(trajectories, shaped.rewards)
+        for env, means in metrics["envs"].items():
+            means["length_scale"] = scales.get(env, 1.0)
+        self._remember(metrics["envs"])
         trained = learned.pop("trained_tokens")
         record = {
             "step": step,
