@@ -95,6 +95,7 @@ def _pad(rows: list[TrainSequence], device: torch.device | str) -> Microbatch:
         ids[index, :length] = row.ids
         if replay is not None:
             replay[index, :length] = row.experts
+        assert not row.mask[0], "nothing predicts the first token of a sequence: it cannot be a sampled one"
         sampled = np.flatnonzero(row.mask)
         at.append(index * longest + sampled - 1)
         targets.append(row.ids[sampled])

@@ -169,7 +169,7 @@ class HybridConfig:
             raise PolicyError(f"expected a checkpoint directory with config.json, found none at {path}")
         try:
             return cls.from_hf(json.loads(file.read_text()))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise PolicyError(f"{file} is malformed: {error}") from error
 
 
