@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import deque
@@ -16,15 +15,7 @@ from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.native_engine import NativeEngine
 from rolloom.rollout.pump import Pump
 from rolloom.rollout.types import Completion, EngineError, Request
-
-
-def weights_checksum(state: dict[str, np.ndarray]) -> str:
-    """Return a digest of every weight's bytes, independent of the order of names."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(state[name]).data)
-    return digest.hexdigest()
+from rolloom.rollout.weights import to_arrays, to_tensors, weights_checksum
 
 
 class EngineHost(Pump[Completion]):
@@ -86,27 +77,29 @@ class EngineHost(Pump[Completion]):
             started = time.perf_counter()
             finished = self.engine.step()
             self._busy_s += time.perf_counter() - started
-        by_owner: dict[str, list[Completion]] = {}
-        for completion in finished:
-            by_owner.setdefault(self._owner_of.pop(completion.id), []).append(completion)
-        for owner, completions in by_owner.items():
-            self._deliver(owner, completions)
+            self._hand_out(finished)
         return True
+
+    def _hand_out(self, completions: list[Completion]) -> None:
+        by_owner: dict[str, list[Completion]] = {}
+        for completion in completions:
+            by_owner.setdefault(self._owner_of.pop(completion.id), []).append(completion)
+        for owner, own in by_owner.items():
+            self._deliver(owner, own)
 
     def load_weights(self, state: dict[str, np.ndarray], version: int, checksum: str) -> str:
         """Swap in weights between batches and return the checksum of what the engine now samples with.
+
+        What is still in flight belongs to abandoned episodes and is answered with `abort`.
 
         Raises:
             EngineError: the weights it holds afterwards are not those sent.
         """
         with self._lock:
             self._read_inbox()
-            self._owner_of.clear()
-            # `from_numpy` would share Ray's read-only memory; the copy happens in load_state_dict.
-            tensors = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
-            self.engine.load_weights(tensors, version)
-            loaded = {name: value.cpu().numpy() for name, value in self.engine.model.state_dict().items()}
-        held = weights_checksum(loaded)
+            self._hand_out(self.engine.abort_all())
+            self.engine.load_weights(to_tensors(state), version)
+            held = weights_checksum(to_arrays(self.engine.model.state_dict()))
         if held != checksum:
             raise EngineError(
                 f"weights version {version}: expected checksum {checksum}, the engine holds {held}"
@@ -114,11 +107,10 @@ class EngineHost(Pump[Completion]):
         return held
 
     def reset(self) -> None:
-        """Drop everything in flight; used when a step is given up."""
+        """Answer everything in flight with `abort`; used when a step is given up."""
         with self._lock:
             self._read_inbox()
-            self.engine.abort_all()
-            self._owner_of.clear()
+            self._hand_out(self.engine.abort_all())
 
     def status(self) -> dict[str, Any]:
         """Return counters and what is in flight."""

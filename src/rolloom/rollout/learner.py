@@ -20,8 +20,8 @@ from rolloom.policy.checkpoint import load_policy, save_policy
 from rolloom.policy.loss import grpo_token_loss
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.checkpoints import write_checkpoint
-from rolloom.rollout.engine_host import weights_checksum
 from rolloom.rollout.types import derive_seed
+from rolloom.rollout.weights import to_arrays, weights_checksum
 
 OPTIMIZER = "optimizer.safetensors"
 
@@ -190,7 +190,7 @@ class Learner:
 
     def weights(self) -> tuple[dict[str, np.ndarray], str]:
         """Return every weight on the CPU and their checksum."""
-        state = {name: value.detach().cpu().numpy().copy() for name, value in self.model.state_dict().items()}
+        state = to_arrays(self.model.state_dict())
         return state, weights_checksum(state)
 
     def save(self, root: str, step: int, meta: dict[str, Any]) -> str:
