@@ -4,46 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
+from fractions import Fraction
+from functools import lru_cache
 
 from rolloom.configs.schema import EnvConfig
 from rolloom.envs import registry
+from rolloom.envs.errors import EnvError
 from rolloom.envs.types import Split, Task
 from rolloom.rollout.types import derive_seed
 
+MAX_PARTS = 10_000
+
 
 def shares(weights: Sequence[float], per_step: int, step: int) -> list[int]:
-    """Divide a step's prompts by weight; running totals are as exact as whole numbers allow.
+    """Divide a step's prompts by weight.
+
+    The totals of all steps so far are as exact as whole numbers allow: none is a whole prompt away from its
+    weight's share.
 
     Args:
-        weights: positive.
+        weights: none negative, one positive; ratios are kept to 1e-4.
         per_step: prompts of one step.
         step: 1-based.
 
     Returns:
         Prompts of each weight; they sum to `per_step`.
     """
-    edges = np.concatenate(([0.0], np.cumsum(np.asarray(weights) / sum(weights))))
+    parts = _whole_parts(weights)
+    before, after = _totals(parts, (step - 1) * per_step), _totals(parts, step * per_step)
+    return [b - a for a, b in zip(before, after, strict=True)]
 
-    def upto(count: int) -> list[int]:
-        # Rounding the running edges, not the shares, makes the parts sum to the whole.
-        return [math.floor(edge * count + 0.5) for edge in edges[:-1]] + [count]
 
-    before, after = upto((step - 1) * per_step), upto(step * per_step)
-    gained = [b - a for a, b in zip(before, after, strict=True)]
-    counts = [gained[i + 1] - gained[i] for i in range(len(weights))]
-    # The offsets of `before` and `after` can differ by one in either direction; shift what went negative.
-    while min(counts) < 0:
-        counts[int(np.argmin(counts))] += 1
-        counts[int(np.argmax(counts))] -= 1
-    return counts
+def _whole_parts(weights: Sequence[float]) -> tuple[int, ...]:
+    """Return the smallest integers in the ratio of the weights, or close to it where those are too large."""
+    exact = [Fraction(str(weight)) for weight in weights]
+    common = math.lcm(*(part.denominator for part in exact))
+    parts = [int(part * common) for part in exact]
+    if sum(parts) // math.gcd(*parts) > MAX_PARTS:
+        parts = [max(1, round(part * MAX_PARTS / sum(parts))) if part else 0 for part in parts]
+    return tuple(part // math.gcd(*parts) for part in parts)
+
+
+@lru_cache(maxsize=8)
+def _totals(parts: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Divide `count` prompts by the quota method of Balinski and Young (1975).
+
+    It never takes a prompt back as the count grows, and never strays a whole prompt from a share.
+    """
+    whole = sum(parts)
+    rounds, rest = divmod(count, whole)
+    held = [0] * len(parts)
+    for drawn in range(1, rest + 1):
+        below = [index for index, part in enumerate(parts) if held[index] * whole < part * drawn]
+        held[min(below, key=lambda index: (held[index] + 1) / parts[index])] += 1
+    return tuple(rounds * part + more for part, more in zip(parts, held, strict=True))
 
 
 def draw_tasks(
     envs: Sequence[EnvConfig], per_step: int, step: int, seed: int, split: Split = "train"
 ) -> list[Task]:
-    """Return the tasks of a step, environments interleaved by their shares."""
+    """Return the tasks of a step, as many of each environment as its share."""
     tasks = []
     for env, count in zip(envs, shares([env.weight for env in envs], per_step, step), strict=True):
         for index in range(count):
@@ -57,6 +77,9 @@ def heldout_tasks(envs: Sequence[EnvConfig], each: int, seed: int) -> list[Task]
     """Return `each` distinct held-out tasks of every environment, levels in turn.
 
     Distinct by content key. Where an environment has fewer distinct held-out problems, as many as it has.
+
+    Raises:
+        EnvError: an environment fails to make one of its problems.
     """
     tasks: list[Task] = []
     for env in envs:
@@ -67,7 +90,13 @@ def heldout_tasks(envs: Sequence[EnvConfig], each: int, seed: int) -> list[Task]
             if len(seen) == each:
                 break
             level = levels[index % len(levels)]
-            _, info = made.reset(seed=seed + index, options={"split": "heldout", "level": level})
+            try:
+                _, info = made.reset(seed=seed + index, options={"split": "heldout", "level": level})
+            except Exception as error:
+                raise EnvError(
+                    f"{env.id}: its held-out problem of level {level}, seed {seed + index} cannot be made: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
             if info["key"] not in seen:
                 seen.add(info["key"])
                 tasks.append(Task(env.id, "heldout", level, seed + index, info["key"]))
