@@ -15,6 +15,7 @@ class Job:
     Attributes:
         started: monotonic time at which a thread took it, or None while it waits.
         abandoned: its result is no longer wanted.
+        finished: it returned or raised before it was abandoned.
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class Job:
     ) -> None:
         self.function, self.done = function, done
         self.abandoned = False
+        self.finished = False
         self.started: float | None = None
 
 
@@ -34,6 +36,7 @@ class DaemonPool:
 
     def __init__(self, threads: int) -> None:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self.replaced = 0
         for _ in range(threads):
             self._spawn()
@@ -44,9 +47,10 @@ class DaemonPool:
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            if job.abandoned:
-                continue
-            job.started = time.monotonic()
+            with self._lock:
+                if job.abandoned:
+                    continue
+                job.started = time.monotonic()
             result: Any = None
             error: BaseException | None = None
             try:
@@ -54,18 +58,27 @@ class DaemonPool:
             # SystemExit and KeyboardInterrupt raised by an environment are its failure, not the worker's.
             except BaseException as caught:
                 error = caught
-            if job.abandoned:
-                return
+            with self._lock:
+                if job.abandoned:
+                    return
+                job.finished = True
             job.done(result, error)
+            # A waiting thread must not keep the last episode's environment alive.
+            del job, result, error
 
     def submit(self, function: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> Job:
-        """Queue a call; `done(result, error)` is called from the pool's thread."""
+        """Queue a call; `done(result, error)` is called from the pool's thread and must not raise."""
         job = Job(function, done)
         self._jobs.put(job)
         return job
 
     def abandon(self, job: Job) -> None:
-        """Give up a job that hangs; a new thread replaces its own."""
-        job.abandoned = True
-        self.replaced += 1
+        """Give up a job: one that waits never runs, one that hangs has its thread replaced."""
+        with self._lock:
+            if job.finished or job.abandoned:
+                return
+            job.abandoned = True
+            if job.started is None:
+                return
+            self.replaced += 1
         self._spawn()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -61,6 +62,7 @@ class EnvWorker(Pump[Trajectory]):
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._episodes: dict[str, Episode] = {}
         self._owner: dict[str, str] = {}
+        self._settled: list[tuple[Episode, Any, str]] = []
         self._outbox: list[list[Request]] = [[] for _ in engines]
         self._released: list[list[str]] = [[] for _ in engines]
         self._expected = [0] * len(engines)
@@ -87,6 +89,8 @@ class EnvWorker(Pump[Trajectory]):
 
     def _pump_once(self, wait: float) -> bool:
         self._start_episodes()
+        if not self._threaded:
+            self._settle_environments()
         self._talk_to_engines()
         handled = self._drain_events(wait)
         self._check_deadlines()
@@ -105,13 +109,39 @@ class EnvWorker(Pump[Trajectory]):
             if event == "assign":
                 self._queue.extend((subject, assignment) for assignment in value)
             elif event == "env":
-                self._env_answered(subject, *value)
+                if self._threaded:
+                    self._env_answered(subject, *value)
+                else:
+                    self._settled.append((subject, *value))
             elif event == "engine":
                 self._engine_answered(subject, value)
             elif event == "reset":
-                self._queue.clear()
-                self._episodes.clear()
-                self._expected = [0] * len(self.engines)
+                self._forget_everything()
+
+    def _settle_environments(self) -> None:
+        """Wait until every running environment step has answered or overstayed; take the answers in order."""
+        while True:
+            answered = {id(episode) for episode, _, _ in self._settled}
+            if all(e.job is None or id(e) in answered for e in self._episodes.values()):
+                break
+            self._drain_events(0.05)
+            self._check_deadlines()
+        place = {id(episode): index for index, episode in enumerate(self._episodes.values())}
+        settled, self._settled = self._settled, []
+        for episode, result, error in sorted(settled, key=lambda item: place.get(id(item[0]), -1)):
+            self._env_answered(episode, result, error)
+
+    def _forget_everything(self) -> None:
+        for episode in self._episodes.values():
+            if episode.job is not None:
+                self._pool.abandon(episode.job)
+            self._released[episode.assignment.engine].append(episode.session)
+        self._queue.clear()
+        self._episodes.clear()
+        self._owner.clear()
+        self._settled.clear()
+        self._outbox = [[] for _ in self.engines]
+        self._expected = [0] * len(self.engines)
 
     def _start_episodes(self) -> None:
         while self._queue and len(self._episodes) < self.config.episodes_per_worker:
@@ -133,32 +163,29 @@ class EnvWorker(Pump[Trajectory]):
         messages, info = env.reset(seed=task.seed, options={"split": task.split, "level": task.level})
         return env, checked_reply(messages, 0.0, False, False, info)
 
-    def _run_env(self, episode: Episode, function: Any) -> None:
+    def _run_env(self, episode: Episode, function: Callable[[], Any]) -> None:
         episode.waits_on = f"environment {episode.assignment.task.env_id}"
 
         def done(result: Any, error: BaseException | None) -> None:
-            self._events.put(("env", episode, (result, error)))
+            self._events.put(("env", episode, (result, str(error) if error is not None else "")))
 
-        episode.job = self._pool.submit(function, done)
+        episode.job = self._pool.submit(partial(_guarded, function), done)
 
-    def _env_answered(self, episode: Episode, result: Any, error: BaseException | None) -> None:
+    def _env_answered(self, episode: Episode, result: Any, error: str) -> None:
         if self._episodes.get(episode.assignment.id) is not episode:
             return
         episode.job = None
-        if error is not None:
-            self._finish(episode, StopReason.ENV_ERROR, f"{type(error).__name__}: {error}"[:2000])
+        if error:
+            self._finish(episode, StopReason.ENV_ERROR, error)
             return
         try:
             if episode.env is None:
-                env, reply = result
-                episode.env = env
-                request = episode.open(
-                    reply.messages, reply.info.get("tools", ()), str(reply.info.get("key", ""))
-                )
+                episode.env, reply = result
+                request = episode.open(reply)
             else:
                 request = episode.answer(result)
         except Exception as broken:
-            self._finish(episode, StopReason.ENV_ERROR, f"{type(broken).__name__}: {broken}"[:2000])
+            self._finish(episode, StopReason.ENV_ERROR, _in_words(broken))
             return
         if isinstance(request, StopReason):
             self._finish(episode, request)
@@ -174,7 +201,7 @@ class EnvWorker(Pump[Trajectory]):
             for episode in [
                 e for e in self._episodes.values() if e.assignment.engine == index and e.job is None
             ]:
-                self._finish(episode, StopReason.ENGINE_ERROR, f"{type(error).__name__}: {error}"[:2000])
+                self._finish(episode, StopReason.ENGINE_ERROR, _in_words(error))
             return
         for completion in future.result():
             self._expected[index] = max(0, self._expected[index] - 1)
@@ -210,27 +237,23 @@ class EnvWorker(Pump[Trajectory]):
                 when_done(future, lambda done, at=index: self._events.put(("engine", at, done)))
 
     def _check_deadlines(self) -> None:
-        now = time.monotonic()
+        now, step_s, episode_s = time.monotonic(), self.config.step_deadline_s, self.config.episode_deadline_s
         for episode in list(self._episodes.values()):
-            job = episode.job
-            if (
-                job is not None
-                and job.started is not None
-                and now - job.started > self.config.step_deadline_s
-            ):
-                self._pool.abandon(job)
-                episode.env = None
-                limit = self.config.step_deadline_s
-                self._finish(
-                    episode, StopReason.ENV_TIMEOUT, f"a step took longer than step_deadline_s={limit}"
+            job = episode.job if episode.job is not None and not episode.job.finished else None
+            if job is not None and job.started is not None and now - job.started > step_s:
+                self._give_up(
+                    episode, StopReason.ENV_TIMEOUT, f"a step took longer than step_deadline_s={step_s}"
                 )
-            elif now - episode.started > self.config.episode_deadline_s:
-                limit = self.config.episode_deadline_s
-                self._finish(
-                    episode,
-                    StopReason.ENV_TIMEOUT,
-                    f"longer than episode_deadline_s={limit}: {episode.waits_on}",
+            elif now - episode.started > episode_s:
+                stop = StopReason.ENGINE_ERROR if episode.job is None else StopReason.ENV_TIMEOUT
+                self._give_up(
+                    episode, stop, f"longer than episode_deadline_s={episode_s}: {episode.waits_on}"
                 )
+
+    def _give_up(self, episode: Episode, stop: StopReason, error: str) -> None:
+        if episode.job is not None:
+            self._pool.abandon(episode.job)
+        self._finish(episode, stop, error)
 
     def _finish(self, episode: Episode, stop: StopReason, error: str = "") -> None:
         del self._episodes[episode.assignment.id]
@@ -249,4 +272,25 @@ class EnvWorker(Pump[Trajectory]):
             "episodes": len(self._episodes),
             "queued": len(self._queue),
             "waits_on": waits,
+            "threads_written_off": self._pool.replaced,
         }
+
+
+class _EnvFailure(Exception):
+    """An environment's error in words, made where the environment ran."""
+
+
+def _guarded(function: Callable[[], Any]) -> Any:
+    # The words are made here, inside the deadline: an exception's own `__str__` may raise, hang or be huge.
+    try:
+        return function()
+    except BaseException as error:
+        raise _EnvFailure(_in_words(error)) from None
+
+
+def _in_words(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException:
+        text = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {text[:2000]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rolloom.envs.base import TextEnv
+from rolloom.envs.base import ROLES, TextEnv
 from rolloom.envs.errors import EnvError
 from rolloom.envs.types import Message, Messages, StopReason
 from rolloom.policy.tokenizer import ChatTokenizer
@@ -18,21 +19,37 @@ from rolloom.rollout.daemon_pool import Job
 from rolloom.rollout.types import Assignment, Completion, Request, Trajectory, derive_seed
 
 MAX_REPLY_CHARS = 200_000
+MAX_COMPONENTS = 64
+MAX_KEY_CHARS = 256
 
 
 @dataclass(slots=True)
 class EnvReply:
-    """What came back from one environment call, checked at the boundary."""
+    """What came back from one environment call, checked at the boundary.
+
+    Attributes:
+        messages: new messages, plain dicts of plain strings.
+        reward: finite.
+        terminated: the episode is over.
+        truncated: the turn limit was reached.
+        tools: function dicts in the OpenAI form, of JSON types only.
+        key: content key of the problem, "" if the environment told none.
+        components: finite parts of the reward.
+    """
 
     messages: Messages
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
-    info: dict[str, Any] = field(default_factory=dict)
+    tools: tuple[dict[str, Any], ...] = ()
+    key: str = ""
+    components: dict[str, float] = field(default_factory=dict)
 
 
 def checked_reply(messages: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> EnvReply:
-    """Return an environment's answer in exact types.
+    """Return an environment's answer in exact types, whatever classes the environment made it of.
+
+    It runs where the environment runs: a conversion that hangs is the environment's own.
 
     Raises:
         EnvError: messages of another shape, more than `MAX_REPLY_CHARS` characters, or a reward that is not
@@ -40,17 +57,49 @@ def checked_reply(messages: Any, reward: Any, terminated: Any, truncated: Any, i
     """
     if not isinstance(messages, tuple | list):
         raise EnvError(f"expected a tuple of messages, got {type(messages).__name__}")
-    total = 0
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise EnvError("expected messages with a 'role' and string 'content'")
-        total += len(message["content"])
+    plain = tuple(_plain_message(message) for message in messages)
+    info = dict(info or {})
+    tools = [tool.to_openai() if hasattr(tool, "to_openai") else tool for tool in info.get("tools", ())]
+    try:
+        written = json.dumps(tools, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EnvError(f"info['tools']: expected JSON types, got {error}") from error
+    total = len(written) + sum(len(text) for message in plain for text in message.values())
     if total > MAX_REPLY_CHARS:
         raise EnvError(f"expected at most {MAX_REPLY_CHARS} characters in a reply, got {total}")
     number = float(reward)
     if not math.isfinite(number):
         raise EnvError(f"expected a finite reward, got {number}")
-    return EnvReply(tuple(messages), number, bool(terminated), bool(truncated), dict(info or {}))
+    parts = {
+        str(name)[:MAX_KEY_CHARS]: float(value) for name, value in dict(info.get("components") or {}).items()
+    }
+    if len(parts) > MAX_COMPONENTS or not all(map(math.isfinite, parts.values())):
+        raise EnvError(
+            f"info['components']: expected at most {MAX_COMPONENTS} finite numbers, got {len(parts)}"
+        )
+    key = str(info.get("key", ""))[:MAX_KEY_CHARS]
+    return EnvReply(plain, number, bool(terminated), bool(truncated), tuple(json.loads(written)), key, parts)
+
+
+def _plain_message(message: Any) -> Message:
+    if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+        raise EnvError("expected messages with a 'role' and string 'content'")
+    role, name = message.get("role"), message.get("name")
+    role = _as_str(role) if isinstance(role, str) else repr(type(role))
+    if role not in ROLES:
+        raise EnvError(f"expected a message's role to be one of {', '.join(ROLES)}, got {role[:80]!r}")
+    plain = Message(role=role, content=_as_str(message["content"]))  # type: ignore[typeddict-item]
+    if isinstance(name, str):
+        plain["name"] = _as_str(name)
+    return plain
+
+
+def _as_str(text: str) -> str:
+    length = str.__len__(text)
+    if length > MAX_REPLY_CHARS:
+        raise EnvError(f"expected at most {MAX_REPLY_CHARS} characters in a reply, got {length}")
+    # A subclass may lie in any method it overrides; the base's own iterator reads the characters.
+    return text if type(text) is str else "".join(str.__iter__(text))
 
 
 class Episode:
@@ -90,17 +139,17 @@ class Episode:
         """Name of the episode's session in its engine."""
         return self.assignment.id
 
-    def open(self, messages: Messages, tools: Any, key: str) -> Request:
+    def open(self, reply: EnvReply) -> Request:
         """Tokenise the opening and return the first request."""
-        self._key = key
-        self._messages.extend(messages)
-        return self._request(self.tokenizer.prompt_ids(messages, tools), continues=False)
+        self._key = reply.key
+        self._messages.extend(reply.messages)
+        return self._request(self.tokenizer.prompt_ids(reply.messages, reply.tools), continues=False)
 
     def answer(self, reply: EnvReply) -> Request | StopReason:
         """Take an environment's answer; return the next request, or why the episode is over."""
         self._score += reply.reward
-        for name, value in reply.info.get("components", {}).items():
-            self._components[name] = self._components.get(name, 0.0) + float(value)
+        for name, value in reply.components.items():
+            self._components[name] = self._components.get(name, 0.0) + value
         self._messages.extend(reply.messages)
         if reply.terminated:
             return StopReason.DONE
