@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from concurrent.futures import Future
 from typing import Any
 
@@ -33,8 +34,20 @@ class Cluster:
     ) -> None:
         self.config = config
         self._ray: Any = None
+        self._owns_ray = False
         if not config.local:
-            self._ray = _connect(config)
+            self._ray, self._owns_ray = _connect(config)
+        self.engines: list[Handle] = []
+        self.workers: list[Handle] = []
+        self.learner: Handle | None = None
+        try:
+            self._start(policy_path, reference_path, learner)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, policy_path: str, reference_path: str, learner: bool) -> None:
+        config = self.config
         policy, sampling = config.policy, config.rollout
         threaded = not config.local
         # In one process there is one torch thread count: the learner's and the engines' cannot differ.
@@ -48,12 +61,12 @@ class Cluster:
             engine_threads,
             threaded,
         )
-        self.engines: list[Handle] = [
+        self.engines += [
             self._spawn(EngineHost, f"engine-{index}", sampling.engine_threads, *engine_args)
             for index in range(sampling.engines if threaded else 1)
         ]
         env_kwargs = {env.id: dict(env.kwargs) for env in config.envs}
-        self.workers: list[Handle] = [
+        self.workers += [
             self._spawn(
                 EnvWorker,
                 f"env-worker-{index}",
@@ -68,7 +81,6 @@ class Cluster:
             )
             for index in range(sampling.env_workers if threaded else 1)
         ]
-        self.learner: Handle | None = None
         if learner:
             self.learner = self._spawn(
                 Learner,
@@ -95,16 +107,19 @@ class Cluster:
         remote = self._ray.remote(cls)
         gpus = 0.0
         if self.config.policy.device.startswith("cuda") and cls is not EnvWorker:
-            gpus = 1 / (self.config.rollout.engines + 1)
+            # Rounded down: Ray counts in ten-thousandths, and what it rounds up must still fit the device.
+            gpus = 10_000 // (self.config.rollout.engines + 1) / 10_000
         options = remote.options(
-            name=f"{self.config.name}-{name}-{os.getpid()}",
+            # Unique: a name is free again only some time after its actor was killed.
+            name=f"{self.config.name}-{name}-{uuid.uuid4().hex[:8]}",
             # Cores are shared on purpose: engines idle while the learner works. Thread counts are set, not
             # reserved.
             num_cpus=0 if self.config.ray.address == "local" else threads,
             num_gpus=gpus,
             max_restarts=0,
             max_task_retries=0,
-            max_concurrency=1 if cls is Learner else 8,
+            # Every environment worker keeps one call waiting in every engine.
+            max_concurrency=1 if cls is Learner else 8 + self.config.rollout.env_workers,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(max(1, threads)), "OMP_WAIT_POLICY": "PASSIVE"}},
         )
         return RayHandle(options.remote(*args), name)
@@ -133,20 +148,21 @@ class Cluster:
         for handle in self.components:
             if isinstance(handle, RayHandle):
                 self._ray.kill(handle.actor)
-        if self.config.ray.address == "local":
+        if self._owns_ray:
             self._ray.shutdown()
 
 
-def _connect(config: RunConfig) -> Any:
+def _connect(config: RunConfig) -> tuple[Any, bool]:
+    """Return the ray module, connected, and whether this call started the cluster it is connected to."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if ray.is_initialized():
-        return ray
+        return ray, False
     if config.ray.address != "local":
         ray.init(address=config.ray.address, logging_level=logging.ERROR, log_to_driver=True)
-        return ray
+        return ray, False
     ray.init(
         address="local",
         num_cpus=config.ray.num_cpus or None,
@@ -155,4 +171,4 @@ def _connect(config: RunConfig) -> Any:
         logging_level=logging.ERROR,
         log_to_driver=True,
     )
-    return ray
+    return ray, True

@@ -9,6 +9,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from rolloom.errors import RolloomError
+
+
+class ActorLostError(RolloomError):
+    """The process of a component is gone."""
+
 
 class Handle(Protocol):
     """Something with methods that answer by futures."""
@@ -43,8 +49,45 @@ class RayHandle:
         self.actor, self.name = actor, name
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Submit the method to the actor."""
-        return getattr(self.actor, method).remote(*args, **kwargs).future()
+        """Submit the method to the actor.
+
+        The future's error is the component's own (a `RolloomError`) where it raised one, and an
+        `ActorLostError` where its process is gone.
+        """
+        answer: Future[Any] = Future()
+
+        def pass_on(done: Future[Any]) -> None:
+            error = done.exception()
+            if error is None:
+                answer.set_result(done.result())
+            else:
+                answer.set_exception(_own_error(error, self.name, method))
+
+        getattr(self.actor, method).remote(*args, **kwargs).future().add_done_callback(pass_on)
+        return answer
+
+
+def _own_error(error: BaseException, name: str, method: str) -> BaseException:
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+    if isinstance(error, RayTaskError) and isinstance(error.cause, RolloomError):
+        return error.cause
+    if isinstance(error, ActorDiedError | ActorUnavailableError):
+        lost = ActorLostError(f"{name}: its process died during or before {method}(): {_reason(error)}")
+        lost.__cause__ = error
+        return lost
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """Return Ray's account of a death in one line, without the dump of ids that comes before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    wanted = [
+        line
+        for line in lines
+        if not line.startswith(("class_name:", "actor_id:", "pid:", "namespace:", "ip:"))
+    ]
+    return " ".join(wanted)[:500] or type(error).__name__
 
 
 def when_done(future: Future[Any], callback: Callable[[Future[Any]], None]) -> None:

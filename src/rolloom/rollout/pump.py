@@ -39,7 +39,8 @@ class Pump(Generic[T]):
         while not self._stopping:
             try:
                 self._pump_once(0.05)
-            except Exception:
+            # A panic of a Rust library (tokenizers) is no Exception; a loop that ends must always say so.
+            except BaseException:
                 with self._changed:
                     self._failure = traceback.format_exc()
                     self._changed.notify_all()
@@ -68,21 +69,29 @@ class Pump(Generic[T]):
         """
         deadline = time.monotonic() + timeout
         if not self._threaded:
-            while not self._results[owner] and self._pump_once(
-                max(0.0, min(0.05, deadline - time.monotonic()))
-            ):
-                if time.monotonic() >= deadline:
-                    break
+            self._pump_until(owner, deadline)
             return self._take(owner)
         with self._changed:
-            while not self._results[owner] and self._failure is None:
+            while not self._results.get(owner) and self._failure is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            if not self._results[owner]:
+            if not self._results.get(owner):
                 self._raise_failure()
             return self._take(owner)
+
+    def _pump_until(self, owner: str, deadline: float) -> None:
+        self._raise_failure()
+        try:
+            while not self._results.get(owner):
+                if not self._pump_once(max(0.0, min(0.05, deadline - time.monotonic()))):
+                    return
+                if time.monotonic() >= deadline:
+                    return
+        except Exception as error:
+            self._failure = traceback.format_exc()
+            raise self._error(self._failure) from error
 
     def _take(self, owner: str) -> list[T]:
         return self._results.pop(owner, [])
@@ -92,5 +101,10 @@ class Pump(Generic[T]):
         self._stopping = True
 
     def status(self) -> dict[str, Any]:
-        """Return what this component is doing, for the stall report."""
+        """Return what this component is doing, for the stall report.
+
+        Raises:
+            Exception: the loop died; the error carries its traceback.
+        """
+        self._raise_failure()
         return {"idle_s": round(time.monotonic() - self.last_progress, 1)}

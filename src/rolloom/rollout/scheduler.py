@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from rolloom.configs.schema import RolloutConfig
-from rolloom.envs.types import Task
+from rolloom.envs.types import StopReason, Task
 from rolloom.rollout.handles import Handle
 from rolloom.rollout.types import Assignment, StallError, Trajectory, derive_seed
 
@@ -69,6 +70,7 @@ class Scheduler:
         Raises:
             StallError: nothing arrived for `stall_s` seconds.
             Interrupted: `stop_requested` returned True.
+            RolloomError: a worker or an engine is lost; the message names it.
         """
         open_: dict[tuple[int, int], Assignment] = {(a.group, a.sample): a for a in assignments}
         results: dict[tuple[int, int], Trajectory] = {}
@@ -80,7 +82,7 @@ class Scheduler:
             owners[assignment.group, assignment.sample] = self.workers[place]
         submitted = [self.workers[place].call("submit", "driver", part) for place, part in by_worker.items()]
         for future in submitted:
-            future.result(self.config.stall_s)
+            self._accepted(future, assignments)
         collecting: dict[Future[list[Trajectory]], Handle] = {}
         last_progress = time.monotonic()
         while open_:
@@ -91,13 +93,15 @@ class Scheduler:
             for future in done:
                 worker = collecting.pop(future)
                 again = []
-                for trajectory in future.result():
+                trajectories = future.result()
+                self._check_engines(trajectories)
+                for trajectory in trajectories:
                     retry = self._record(trajectory, open_, results)
                     last_progress = time.monotonic()
                     if retry is not None:
                         again.append(retry)
                 if again:
-                    worker.call("submit", "driver", again).result(self.config.stall_s)
+                    self._accepted(worker.call("submit", "driver", again), again)
                 progress(len(results), len(assignments))
             if self.stop_requested():
                 for worker in self.workers:
@@ -106,6 +110,20 @@ class Scheduler:
             if time.monotonic() - last_progress > self.config.stall_s:
                 raise StallError(self._stall_report(list(open_.values())))
         return [results[a.group, a.sample] for a in assignments]
+
+    def _accepted(self, submitted: Future[None], assignments: Sequence[Assignment]) -> None:
+        try:
+            submitted.result(self.config.stall_s)
+        except FutureTimeout:
+            raise StallError(self._stall_report(list(assignments))) from None
+
+    def _check_engines(self, trajectories: Sequence[Trajectory]) -> None:
+        """Ask the engines that failed an episode whether they live; a dead one fails every retry as well."""
+        suspects = {t.assignment.engine for t in trajectories if t.stop is StopReason.ENGINE_ERROR}
+        for index in sorted(suspects):
+            # An engine that is merely slow to answer is left to the stall limit.
+            with contextlib.suppress(FutureTimeout):
+                self.engines[index].call("status").result(STATUS_S)
 
     def _record(
         self, trajectory: Trajectory, open_: dict[tuple[int, int], Assignment],
@@ -140,4 +158,6 @@ def _status(handle: Handle) -> Any:
     except FutureTimeout:
         return f"does not answer within {STATUS_S:.0f} s"
     except Exception as error:
-        return f"dead: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        # Of a traceback, the last line says what went wrong.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return "dead: " + " ".join(dict.fromkeys((lines[0], lines[-1])))
