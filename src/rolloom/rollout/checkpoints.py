@@ -54,7 +54,7 @@ def _sha256(path: Path) -> str:
 
 
 def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None], meta: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step; an existing one of the same step is left as it is.
+    """Write the checkpoint of a step; a sound one of the same step is left as it is, a damaged one replaced.
 
     Args:
         root: directory of a run's checkpoints.
@@ -67,7 +67,10 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None], meta: 
     """
     target = root / f"{PREFIX}{step:06d}"
     if target.is_dir():
-        return target
+        try:
+            return read_checkpoint(target).path
+        except CheckpointError:
+            shutil.rmtree(target)
     root.mkdir(parents=True, exist_ok=True)
     draft = root / f".{target.name}.{os.getpid()}.draft"
     shutil.rmtree(draft, ignore_errors=True)

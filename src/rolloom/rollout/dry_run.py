@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rolloom.configs.load import describe
-from rolloom.configs.schema import RunConfig
+from rolloom.configs.schema import EnvConfig, RunConfig
 from rolloom.envs import registry
 from rolloom.errors import RolloomError
 from rolloom.policy.config import HybridConfig
@@ -45,7 +45,7 @@ def dry_run(config: RunConfig, policy_path: str, say: Callable[[str], None] = pr
     tokenizer = ChatTokenizer.load(policy_path)
     say("\nenvironments")
     for env in config.envs:
-        say("  " + check_environment(env.id, env.max_level, tokenizer, config, **env.kwargs))
+        say("  " + check_environment(env, tokenizer, config))
     say("\n" + "\n".join(memory_lines(config, policy_path)))
     say("\none small batch: rollouts, advantages, forward, backward, optimizer (nothing is kept)")
     for line in _one_batch(config, policy_path):
@@ -58,15 +58,14 @@ def dry_run(config: RunConfig, policy_path: str, say: Callable[[str], None] = pr
     return 0
 
 
-def check_environment(
-    env_id: str, level: int, tokenizer: ChatTokenizer, config: RunConfig, **kwargs: object
-) -> str:
+def check_environment(chosen: EnvConfig, tokenizer: ChatTokenizer, config: RunConfig) -> str:
     """Let an environment's expert solve one task and return a line about it.
 
     Raises:
         DryRunError: the expert does not score 1.0, or the prompt leaves no room for an answer.
     """
-    env = registry.make(env_id, **kwargs)
+    env_id, level = chosen.id, chosen.max_level
+    env = registry.make(env_id, **chosen.kwargs)
     messages, info = env.reset(seed=0, options={"split": "train", "level": level})
     prompt = len(tokenizer.prompt_ids(messages, info["tools"]))
     rng, score, turns, done = np.random.default_rng(0), 0.0, 0, False

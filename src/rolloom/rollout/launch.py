@@ -8,6 +8,7 @@ The driver owns the order of things and every file of the run but the checkpoint
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -61,7 +62,7 @@ def policy_directory(path: str) -> str:
 
 
 class StopFlag:
-    """Turns the first Ctrl-C into a request to stop after the work in hand; a second one interrupts."""
+    """Turns the first Ctrl-C into a request to stop with a checkpoint; a second one interrupts."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self.requested = False
@@ -87,7 +88,9 @@ class StopFlag:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self._announce("stopping: the step in hand ends and a checkpoint is written (Ctrl-C again to abort)")
+        # The signal may have come in the middle of a write to the same stream, which then refuses another.
+        with contextlib.suppress(RuntimeError):
+            self._announce("stopping: a checkpoint is written first (Ctrl-C again to abort)")
 
 
 def dry_run(config: RunConfig) -> int:
@@ -122,7 +125,7 @@ def train(config: RunConfig, resume: Path | None = None, progress: Progress | No
     """
     view = progress or Progress()
     run = resume or free_run_directory(config.runs_dir, config.name)
-    config.name = run.name
+    config.name = run.resolve().name
     initial = policy_directory(config.policy.path)
     policy, first, seconds_before = initial, 1, 0.0
     if resume is not None:
