@@ -64,7 +64,7 @@ def checked_reply(messages: Any, reward: Any, terminated: Any, truncated: Any, i
         written = json.dumps(tools, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise EnvError(f"info['tools']: expected JSON types, got {error}") from error
-    total = len(written) + sum(len(text) for message in plain for text in message.values())
+    total = len(written) + sum(len(message["content"]) + len(message.get("name", "")) for message in plain)
     if total > MAX_REPLY_CHARS:
         raise EnvError(f"expected at most {MAX_REPLY_CHARS} characters in a reply, got {total}")
     number = float(reward)
