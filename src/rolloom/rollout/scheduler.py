@@ -144,7 +144,7 @@ class Scheduler:
         return None
 
     def _stall_report(self, missing: list[Assignment]) -> str:
-        lines = [f"no rollout finished for stall_s={self.config.stall_s:.0f} s; {len(missing)} are missing:"]
+        lines = [f"no rollout finished for stall_s={self.config.stall_s:g} s; {len(missing)} are missing:"]
         for handle in [*self.workers, *self.engines]:
             lines.append(f"  {handle.name}: {_status(handle)}")
         names = ", ".join(f"{a.task.env_id} seed {a.task.seed} ({a.id})" for a in missing[:5])
