@@ -25,14 +25,14 @@ def test_a_lower_last_accuracy_never_raises_the_factor(record: list[float], marg
 
 
 def test_worked_example() -> None:
-    # 0.8 smoothed with 0.7 by a step at 0.7 is 0.77: 0.03 below the best is 0.6 of a margin of 0.05.
-    assert length_scale([0.8, 0.7], 0.05) == pytest.approx(0.4)
-    assert length_scale([0.8, 0.5], 0.05) == 0.0
+    # 0.8 smoothed by a step at 0.7 is 0.77: 0.03 below the best is 0.6 of a margin of 0.05.
+    assert length_scale([0.8, 0.7], 0.05, memory=0.7) == pytest.approx(0.4)
+    assert length_scale([0.8, 0.4], 0.05) == 0.0
     assert length_scale([0.5, 0.6, 0.9], 0.05) == 1.0
 
 
 def test_it_recovers_when_accuracy_does() -> None:
-    record = [0.9, 0.6, *[0.95] * 12]
+    record = [0.9, 0.5, *[0.95] * 20]
     assert length_scale(record[:2], 0.05) == 0.0
     assert length_scale(record, 0.05) == 1.0
 

@@ -96,7 +96,7 @@ class RewardConfig:
     efficiency: str = "sign_safe"
     coefficient: float = 0.5
     gate_low: float = 0.5
-    accuracy_margin: float = 0.05
+    accuracy_margin: float = 0.1
     overlong_tokens: int = 256
     overlong_cache: int = 64
 

@@ -94,7 +94,7 @@ def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
 
 
 def load_policy(path: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> HybridLM:
-    """Load a checkpoint directory.
+    """Load a checkpoint directory. The routers stay in fp32 whatever the dtype (Nemotron 3's recipe).
 
     Raises:
         PolicyError: missing files, or missing, unexpected or misshaped tensors, all listed.
@@ -102,7 +102,10 @@ def load_policy(path: str | Path, dtype: torch.dtype = torch.float32, device: st
     directory = Path(path)
     model = HybridLM(HybridConfig.load(directory))
     load_weights(model, from_any_layout(read_tensors(directory)), str(directory))
-    return model.to(device=device, dtype=dtype)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if ".gate." not in name:
+            tensor.data = tensor.data.to(dtype)
+    return model.to(device=device)
 
 
 def load_weights(model: HybridLM, state: dict[str, torch.Tensor], source: str) -> None:

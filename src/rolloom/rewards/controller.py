@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rolloom.rewards.errors import RewardError
 
 
-def length_scale(accuracies: Sequence[float], margin: float, memory: float = 0.7) -> float:
+def length_scale(accuracies: Sequence[float], margin: float, memory: float = 0.85) -> float:
     """Return the factor in [0, 1] on an environment's length term for the next step.
 
     The accuracies are smoothed exponentially; the factor falls linearly from 1 at the best smoothed value so

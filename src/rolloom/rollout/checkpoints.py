@@ -113,9 +113,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is not a complete checkpoint: {error}") from error
 
 
+def _by_step(root: Path) -> list[Path]:
+    named = [(path.name.removeprefix(PREFIX), path) for path in root.glob(f"{PREFIX}*")]
+    return [path for _, path in sorted((int(step), path) for step, path in named if step.isdecimal())]
+
+
 def latest_checkpoint(root: Path) -> Checkpoint | None:
     """Return the newest checkpoint that verifies, falling back past damaged ones; None without any."""
-    for path in sorted(root.glob(f"{PREFIX}*"), reverse=True):
+    for path in reversed(_by_step(root)):
         try:
             return read_checkpoint(path)
         except CheckpointError:
@@ -127,5 +132,5 @@ def prune(root: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and drafts that a kill left behind."""
     for path in root.glob(f".{PREFIX}*.draft"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in sorted(root.glob(f"{PREFIX}*"))[: -keep or None]:
+    for path in _by_step(root)[: -keep or None]:
         shutil.rmtree(path, ignore_errors=True)

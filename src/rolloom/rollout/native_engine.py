@@ -7,6 +7,7 @@ fed twice; siblings that start from the same prompt in the same step are prefill
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class _Row:
     fed_before: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    error: str = ""
 
 
 @dataclass(slots=True)
@@ -159,6 +161,8 @@ class NativeEngine:
             return "error", f"session {request.session} is not held by this engine (restarted?)"
         if not ids:
             return "error", "empty prompt"
+        if request.max_new_tokens < 1:
+            return "error", f"max_new_tokens: expected at least 1, got {request.max_new_tokens}"
         if fed + len(ids) >= self.context:
             return "length", f"prompt of {fed + len(ids)} tokens fills the context of {self.context}"
         return None
@@ -216,8 +220,12 @@ class NativeEngine:
             row = self._rows[index]
             row.tokens.append(token)
             row.logprobs.append(logprob)
+            if not math.isfinite(logprob):
+                row.error = (
+                    f"the policy's log-probabilities are not finite (weights version {self.policy_version})"
+                )
             full = row.fed_before + self._fed(row) + 1 >= self.context
-            if token in self.stop_ids or len(row.tokens) >= row.request.max_new_tokens or full:
+            if token in self.stop_ids or len(row.tokens) >= row.request.max_new_tokens or full or row.error:
                 over.append(index)
         return [self._finish(index) for index in reversed(over)]
 
@@ -226,7 +234,7 @@ class NativeEngine:
         fed = int(self.cache.lengths[index])
         last = row.tokens[-1]
         stopped = last in self.stop_ids
-        if row.request.session and stopped:
+        if row.request.session and stopped and not row.error:
             self._sessions[row.request.session] = _Session(self.cache.park(index), last)
         experts = (
             self._experts[index, row.fed_before : fed].numpy().copy() if self._experts.shape[2] else None
@@ -239,6 +247,8 @@ class NativeEngine:
                 tensor[index] = tensor[tail]
             self._rows[index] = self._rows[tail]
         self._rows.pop()
+        if row.error:
+            return self._failure(row.request, "error", row.error)
         finish = "stop" if stopped else "length"
         logprobs = np.asarray(row.logprobs, np.float32)
         return Completion(row.request.id, row.tokens, logprobs, experts, finish, self.policy_version)
