@@ -219,9 +219,9 @@ def test_the_router_is_frozen_unless_asked(
 
 
 def test_the_learning_rate_warms_up_and_decays(learner: MakeLearner) -> None:
-    def rates(steps: Sequence[int], **settings: Any) -> list[float]:
+    def rates(at: Sequence[int], **settings: Any) -> list[float]:
         made = learner(**settings)
-        return [made.train([], step)["learning_rate"] for step in steps]
+        return [made.train([], step)["learning_rate"] for step in at]
 
     linear = rates(range(1, 13), warmup_steps=4, schedule="linear", steps=12, learning_rate=1.0)
     assert linear[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from rolloom.errors import RolloomError
 
+IDS = ("class_name:", "actor_id:", "pid:", "name:", "namespace:", "ip:")
+"""How the lines of Ray's messages begin that say nothing to a person."""
+
 
 class ActorLostError(RolloomError):
     """The process of a component is gone."""
@@ -73,21 +76,18 @@ def _own_error(error: BaseException, name: str, method: str) -> BaseException:
     if isinstance(error, RayTaskError) and isinstance(error.cause, RolloomError):
         return error.cause
     if isinstance(error, ActorDiedError | ActorUnavailableError):
-        lost = ActorLostError(f"{name}: its process died during or before {method}(): {_reason(error)}")
+        lost = ActorLostError(f"{name} is gone, so {method}() has no answer: {_reason(error)}")
         lost.__cause__ = error
         return lost
     return error
 
 
 def _reason(error: BaseException) -> str:
-    """Return Ray's account of a death in one line, without the dump of ids that comes before it."""
+    """Return Ray's account of a death in one line, without the ids that come before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    wanted = [
-        line
-        for line in lines
-        if not line.startswith(("class_name:", "actor_id:", "pid:", "namespace:", "ip:"))
-    ]
-    return " ".join(wanted)[:500] or type(error).__name__
+    if getattr(error, "actor_init_failed", False):
+        return f"it could not start: {lines[-1]}"
+    return " ".join(line for line in lines if not line.startswith(IDS))[:500] or type(error).__name__
 
 
 def when_done(future: Future[Any], callback: Callable[[Future[Any]], None]) -> None:

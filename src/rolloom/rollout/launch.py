@@ -230,6 +230,14 @@ class _Job:
         }
         shaped = shape_batch(trajectories, config.reward, config.trainer, scales)
         assert cluster.learner is not None
+        if all(trajectory.failed for trajectory in trajectories):
+            self.log.rollouts(step, [trajectory.to_row(step) for trajectory in trajectories])
+            first = trajectories[0]
+            raise LaunchError(
+                f"step {step}: all {len(trajectories)} rollouts failed, the first in "
+                f"{first.assignment.task.env_id}: {first.stop}: {first.error}. They are kept in "
+                f"{self.log.dir.rollouts_of(step)}"
+            )
         learning = cluster.learner.call("train", shaped.sequences, step)
         self.log.rollouts(
             step,
