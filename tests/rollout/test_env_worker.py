@@ -147,17 +147,17 @@ def test_trajectories_hold_the_tokens_as_sampled(bench: MakeBench) -> None:
         tokenizer = made.worker.tokenizer
         opening = tokenizer.prompt_ids(trajectory.messages[:1])
         assert ids[: len(opening)].tolist() == opening
-        said = [tokenizer.decode(part) for part in np.split(ids, np.flatnonzero(np.diff(mask)) + 1)]
+        said = [tokenizer.decode(part.tolist()) for part in np.split(ids, np.flatnonzero(np.diff(mask)) + 1)]
         assert len(said) == 2 * trajectory.turns
         assert all("again" in text for text in said[2::2])
 
 
 def test_the_deadline_of_a_finished_step_that_waits_to_be_read_does_not_strike(bench: MakeBench) -> None:
     # In one process a fast environment's answer waits while another hangs, longer than its own deadline.
-    made = bench({FAULT: {"how": "hangs"}}, threaded=False, step_deadline_s=0.4, max_attempts=1)
-    trajectories = made.run(FAULT, PARITY)
-    assert [t.stop for t in trajectories[:2]] == [StopReason.ENV_TIMEOUT] * 2
-    assert all(t.score is not None for t in trajectories[2:])
+    made = bench({FAULT: {"how": "hangs_in_reset"}}, threaded=False, step_deadline_s=0.4, max_attempts=1)
+    trajectories = made.run(PARITY, FAULT)
+    assert all(t.score is not None for t in trajectories[:2])
+    assert [t.stop for t in trajectories[2:]] == [StopReason.ENV_TIMEOUT] * 2
 
 
 def test_in_one_process_the_order_of_answers_does_not_reach_the_batch(bench: MakeBench) -> None:
