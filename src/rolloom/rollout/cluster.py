@@ -156,6 +156,8 @@ def _connect(config: RunConfig) -> tuple[Any, bool]:
     """Return the ray module, connected, and whether this call started the cluster it is connected to."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's default of 15 would let any other process of the machine starve the run.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():
