@@ -65,7 +65,7 @@ class EnvWorker(Pump[Trajectory]):
         self._settled: list[tuple[Episode, Any, str]] = []
         self._outbox: list[list[Request]] = [[] for _ in engines]
         self._released: list[list[str]] = [[] for _ in engines]
-        self._expected = [0] * len(engines)
+        self._awaited: list[set[str]] = [set() for _ in engines]
         self._collecting = [False] * len(engines)
         super().__init__(threaded)
 
@@ -140,8 +140,8 @@ class EnvWorker(Pump[Trajectory]):
         self._episodes.clear()
         self._owner.clear()
         self._settled.clear()
+        # What engines still work on stays awaited: their answers come, and are dropped.
         self._outbox = [[] for _ in self.engines]
-        self._expected = [0] * len(self.engines)
 
     def _start_episodes(self) -> None:
         while self._queue and len(self._episodes) < self.config.episodes_per_worker:
@@ -197,14 +197,14 @@ class EnvWorker(Pump[Trajectory]):
         self._collecting[index] = False
         error = future.exception()
         if error is not None:
-            self._expected[index] = 0
+            self._awaited[index].clear()
             for episode in [
                 e for e in self._episodes.values() if e.assignment.engine == index and e.job is None
             ]:
                 self._finish(episode, StopReason.ENGINE_ERROR, _in_words(error))
             return
         for completion in future.result():
-            self._expected[index] = max(0, self._expected[index] - 1)
+            self._awaited[index].discard(completion.id)
             episode = self._episodes.get(completion.id.partition("/")[0])
             if episode is not None:
                 self._take_completion(episode, completion)
@@ -229,9 +229,9 @@ class EnvWorker(Pump[Trajectory]):
             if self._outbox[index] or self._released[index]:
                 requests, released = self._outbox[index], self._released[index]
                 self._outbox[index], self._released[index] = [], []
-                self._expected[index] += len(requests)
+                self._awaited[index].update(request.id for request in requests)
                 engine.call("submit", self.name, requests, released)
-            if self._expected[index] and not self._collecting[index]:
+            if self._awaited[index] and not self._collecting[index]:
                 self._collecting[index] = True
                 future = engine.call("collect", self.name, COLLECT_S)
                 when_done(future, lambda done, at=index: self._events.put(("engine", at, done)))

@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+STOP_S = 5.0
+
 
 class Pump(Generic[T]):
     """Base of the engine host and the environment worker.
@@ -28,8 +30,10 @@ class Pump(Generic[T]):
         self._failure: str | None = None
         self._stopping = False
         self.last_progress = time.monotonic()
+        self._thread: threading.Thread | None = None
         if threaded:
-            threading.Thread(target=self._loop, daemon=True, name=type(self).__name__).start()
+            self._thread = threading.Thread(target=self._loop, daemon=True, name=type(self).__name__)
+            self._thread.start()
 
     def _pump_once(self, wait: float) -> bool:
         """Do some work, waiting up to `wait` seconds if there is none; return True on progress."""
@@ -97,8 +101,10 @@ class Pump(Generic[T]):
         return self._results.pop(owner, [])
 
     def stop(self) -> None:
-        """End the loop."""
+        """End the loop and wait for it: torch ends a process in which a thread of its own is cut off."""
         self._stopping = True
+        if self._thread is not None:
+            self._thread.join(STOP_S)
 
     def status(self) -> dict[str, Any]:
         """Return what this component is doing, for the stall report.
