@@ -103,6 +103,8 @@ def test_tensorboard_holds_every_number_once_after_a_resume(tmp_path: Path) -> N
     with RunLog(tmp_path) as log:
         for step in (1, 2, 3, 4):
             log.step(record(step))
+    # TensorBoard orders a directory's files by second, then by a count that sorts 10 before 9.
+    time.sleep(1.05)
     with RunLog(tmp_path, resume_step=2) as log:
         log.step(record(3, reward=9.0))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
