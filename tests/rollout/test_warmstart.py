@@ -54,5 +54,5 @@ def test_a_warm_start_is_reproducible_and_learns(tmp_path: Path, capsys: pytest.
     assert first["sha256"] == second["sha256"]
     model = load_policy(tmp_path / "first")
     untrained = np.log(model.config.vocab_size)
-    assert first["final_loss"] < untrained - 1
+    assert first["final_loss"] < untrained - 0.5
     assert torch.get_num_threads() == 1
