@@ -21,7 +21,7 @@ LEVELS = range(1, 11)
 def attempt(answer, seed=0, level=1, env=None):
     env = env or IntFunction()
     env.reset(seed=seed, options={"level": level, "split": "heldout"})
-    text = answer(env) if callable(answer) else answer
+    text = str(answer(env) if callable(answer) else answer)
     _, reward, done, _, info = env.step(text)
     assert done
     return reward, info["components"]
@@ -130,6 +130,7 @@ def test_same_words_have_the_same_tests_in_any_process():
     for seed, level in itertools.product(range(10), LEVELS):
         first = env.reset(seed=seed, options={"level": level, "split": "heldout"})
         assert again.reset(seed=seed, options={"level": level, "split": "heldout"}) == first
+        assert isinstance(again, IntFunction)
         assert (env.inputs, env.expected) == (again.inputs, again.expected)
         assert env.key_text(env.problem) == first[0][0]["content"]
 

@@ -499,6 +499,7 @@ def test_killed_worker_leaves_no_process():
     time.sleep(60)
     """
     with subprocess.Popen(script(body), stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
         zygote = int(worker.stdout.readline())
         assert gone_within(10, lambda: len(children_of(zygote)) < 3) == []
         runs = children_of(zygote)
@@ -585,7 +586,9 @@ def test_frames_that_are_not_well_formed_are_refused(frame):
 
 def test_well_formed_frame_is_read():
     frame = json.dumps([["value", "[1]"], ["error", "E: x"]]).encode() + b"\n"
-    first, second = read_frame(frame, 2)
+    calls = read_frame(frame, 2)
+    assert calls is not None
+    first, second = calls
     assert first.value == [1] and second.error == "E: x"
 
 

@@ -1,4 +1,4 @@
-"""The accuracy floor: full strength at the best, nothing at the margin below it, and the same after a resume."""
+"""The accuracy floor: full strength at the best, nothing at the margin below it; a resume changes nothing."""
 
 from __future__ import annotations
 

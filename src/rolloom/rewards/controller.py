@@ -11,10 +11,12 @@ def length_scale(accuracies: Sequence[float], margin: float, memory: float = 0.8
     """Return the factor in [0, 1] on an environment's length term for the next step.
 
     The accuracies are smoothed exponentially; the factor falls linearly from 1 at the best smoothed value so
-    far to 0 at `margin` below it. A pure function of the record, so a resumed run controls as the unbroken one would.
+    far to 0 at `margin` below it. A pure function of the record, so a resumed run controls as the unbroken
+    one would.
 
     Args:
-        accuracies: shares of solved rollouts so far, oldest first; a held-out measurement before training may stand
+        accuracies: shares of solved rollouts so far, oldest first; a held-out measurement before training
+            may stand
             first and is then the first best.
         margin: width of the fade, in accuracy; 0 switches the controller off.
         memory: weight of the past in the smoothing, in [0, 1).
