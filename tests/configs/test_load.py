@@ -50,7 +50,7 @@ def test_quickstart_trains_all_four_kinds_and_is_reached_through_the_root_link(r
 
 def test_fields_not_named_keep_their_defaults() -> None:
     config = load_run_config("quickstart", ["trainer.steps=7"])
-    assert config.trainer == dataclasses.replace(RunConfig().trainer, **_named("trainer"), steps=7)
+    assert config.trainer == dataclasses.replace(RunConfig().trainer, **{**_named("trainer"), "steps": 7})
 
 
 def _named(section: str) -> dict[str, object]:

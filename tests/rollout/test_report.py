@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rolloom.rollout.metrics import RunLog
@@ -287,6 +287,8 @@ def test_a_long_run_stays_a_small_page(tmp_path: Path) -> None:
 numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.floats(-10, 10)
 
 
+@example([5e-324], False, True, "")
+@example([1e308], False, True, "")
 @given(
     st.lists(numbers, max_size=30),
     st.booleans(),

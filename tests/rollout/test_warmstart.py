@@ -54,5 +54,6 @@ def test_a_warm_start_is_reproducible_and_learns(tmp_path: Path, capsys: pytest.
     assert first["sha256"] == second["sha256"]
     model = load_policy(tmp_path / "first")
     untrained = np.log(model.config.vocab_size)
-    assert first["final_loss"] < untrained - 0.5
+    # Six of the fifty warm-up steps: a start, and far below what untrained weights can reach by chance.
+    assert first["final_loss"] < untrained - 0.25
     assert torch.get_num_threads() == 1

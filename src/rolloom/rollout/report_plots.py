@@ -251,7 +251,9 @@ def _range(values: np.ndarray, percent: bool, log: bool) -> tuple[float, float]:
         if not len(positive):
             return 1e-8, 1.0
         low, high = float(positive.min()), float(positive.max())
-        return 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high) + 1e-9)
+        # Powers beyond 300 leave the range of floats, and no curve of a run is there.
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high) + 1e-9)
+        return 10.0 ** max(-300, min(first, 299)), 10.0 ** max(-299, min(last, 300))
     if percent:
         return min(0.0, low), max(1.0, high)
     # A curve of nearly constant values should look constant, and lengths are read against zero.
