@@ -23,8 +23,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 if importlib.util.find_spec("hypothesis"):
     from hypothesis import settings
 
-    # Shared machines make single examples slow; pytest-timeout bounds the whole test instead.
-    settings.register_profile("rolloom", deadline=None)
+    # Shared machines make single examples slow; pytest-timeout bounds the whole test instead. The same
+    # examples every time, so that a red run is about the change; ROLLOOM_EXPLORE=1 draws new ones.
+    settings.register_profile("rolloom", deadline=None, derandomize=not os.environ.get("ROLLOOM_EXPLORE"))
     settings.load_profile("rolloom")
 
 
