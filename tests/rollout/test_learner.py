@@ -172,6 +172,16 @@ def test_a_checkpoint_goes_on_to_the_same_bits(
     assert not same(state(second), state(forgetful))
 
 
+def test_a_new_run_from_a_checkpoint_starts_with_a_fresh_optimizer(
+    learner: MakeLearner, sequences: list[TrainSequence], tmp_path: Path
+) -> None:
+    first = learner()
+    first.train(sequences, 1)
+    path = first.save(str(tmp_path), 1, {})
+    assert learner(path).optimizer.state
+    assert not Learner(path, first.config, 1.0, "cpu", "float32", path).optimizer.state
+
+
 def test_a_learner_that_never_stepped_can_be_saved(learner: MakeLearner, tmp_path: Path) -> None:
     made = learner()
     assert same(state(made), state(learner(made.save(str(tmp_path), 1, {}))))

@@ -59,7 +59,7 @@ class Learner:
     """Holds weights and optimizer.
 
     Args:
-        path: checkpoint directory; its optimizer state is taken up if it has one.
+        path: checkpoint directory; on a resume (it is not `reference_path`) its optimizer state is used.
         config: GRPO settings.
         temperature: the rollouts' sampling temperature.
         device: torch device.
@@ -92,7 +92,8 @@ class Learner:
         self.reference = None
         if config.kl_coefficient > 0:
             self.reference = load_policy(reference_path, getattr(torch, dtype), device).eval()
-        if (Path(path) / OPTIMIZER).is_file():
+        # A run that starts from another run's checkpoint (its own reference) starts with a fresh optimizer.
+        if path != reference_path and (Path(path) / OPTIMIZER).is_file():
             self._load_optimizer(Path(path) / OPTIMIZER)
 
     # -- training --------------------------------------------------------------------------------------------
