@@ -140,7 +140,8 @@ class Bench:
 
 def describe(row: Row) -> str:
     """Return one line for the terminal."""
-    line = f"{row.name}: {row.case}: {row.ours:,.6g} {row.unit}"
+    threads = row.hardware.rpartition(", ")[2]
+    line = f"{row.name}: {row.case}, {threads}: {row.ours:,.6g} {row.unit}"
     if row.peer is not None:
         line += (
             f"; {row.peer_name} {row.peer:,.6g}; "
