@@ -52,11 +52,14 @@ def _line(row: Row) -> str:
     if row.ratio_median is not None:
         ratio = f"**{row.ratio_median:.3g}** ({row.ratio_min:.3g} to {row.ratio_max:.3g})"
     peer = "-" if row.peer is None else _number(row.peer)
-    cells = (
-        row.case + (f" {BUSY}" if is_busy(row) else ""), threads, row.unit, _number(row.ours), peer, ratio,
-        row.peer_name,
-    )  # fmt: skip
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    case = _plain(row.case) + (f" {BUSY}" if is_busy(row) else "")
+    cells = (case, threads, row.unit, _number(row.ours), peer, ratio, _plain(row.peer_name))
+    return "| " + " | ".join(cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown would read in a layer pattern or a name."""
+    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
 
 
 def _number(value: float) -> str:

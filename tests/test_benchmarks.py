@@ -125,13 +125,13 @@ def test_the_commit_is_the_checkouts(root: Path) -> None:
 def test_the_table_replaces_what_stands_between_the_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"top\n{table.BEGIN}\nold\n{table.END}\nbottom\n")
-    rows = [row(case="one | two", ours=2.5), row(name="envs", case="busy", others=0.9)]
+    rows = [row(case="one | M*EM*", ours=2.5), row(name="envs", case="busy", others=0.9)]
     table.renew_page(page, {"cpu": rows})
     once = page.read_text()
     assert once.startswith(f"top\n{table.BEGIN}")
     assert once.endswith(f"{table.END}\nbottom\n")
     assert "old" not in once
-    assert "one \\| two | 1 | t/s | 2.5 | 1 | **2.5** (2.5 to 2.5) | p |" in once
+    assert "one \\| M\\*EM\\* | 1 | t/s | 2.5 | 1 | **2.5** (2.5 to 2.5) | p |" in once
     assert f"busy {table.BUSY} |" in once
     table.renew_page(page, {"cpu": rows})
     assert page.read_text() == once
