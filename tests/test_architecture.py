@@ -19,7 +19,13 @@ HOUSE = ROOT / "src" / "rolloom"
 ROOMS = {
     # room: (other rooms, third-party packages)
     "configs": (set(), {"omegaconf", "yaml"}),
-    "envs": (set(), {"gymnasium", "datasets", "numpy"}),
+    "envs": (
+        set(),
+        {
+            *("gymnasium", "datasets", "numpy", "pydantic", "jsonschema", "aiohttp", "math_verify", "sympy"),
+            *("mcp", "reasoning_gym", "verifiers", "openenv"),
+        },
+    ),
     "rewards": ({"envs", "configs"}, {"numpy"}),
     "kernels": (set(), {"torch", "triton"}),
     "policy": (
@@ -178,7 +184,9 @@ def test_the_table_names_only_declared_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     declared = {
-        re.split(r"[^\w-]", word)[0] for word in [*project["dependencies"], *extras["vllm"], *extras["hf"]]
+        re.split(r"[^\w-]", word)[0]
+        for word in [*project["dependencies"], *(word for extra in extras.values() for word in extra)]
     }
+    named = {"yaml": "pyyaml", "openenv": "openenv-core"}
     used = {package for _, packages in ROOMS.values() for package in packages}
-    assert {"pyyaml" if package == "yaml" else package for package in used} <= declared
+    assert {named.get(package, package.replace("_", "-")) for package in used} <= declared

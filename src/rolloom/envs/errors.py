@@ -9,6 +9,7 @@ __all__ = [
     "EnvRegistrationError",
     "RolloomError",
     "SandboxError",
+    "ToolError",
     "UnknownEnvError",
     "did_you_mean",
 ]
@@ -24,6 +25,10 @@ class UnknownEnvError(EnvError):
 
 class EnvRegistrationError(EnvError):
     """An environment id or entry point is malformed, or an id is taken by something else."""
+
+
+class ToolError(RolloomError):
+    """A tool was used wrongly: the policy is told the message, and the episode goes on."""
 
 
 class SandboxError(RolloomError):

@@ -9,32 +9,33 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from dataclasses import dataclass, field
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rolloom.envs.base import TextEnv
 from rolloom.envs.errors import EnvRegistrationError, UnknownEnvError, did_you_mean
+from rolloom.envs.spec import EnvSpec
+
+__all__ = ["EnvSpec", "all_specs", "import_modules", "make", "register", "register_spec", "spec"]
 
 ENTRY_POINT_GROUP = "rolloom.envs"
-
-
-@dataclass(frozen=True, slots=True)
-class EnvSpec:
-    """A registered environment.
-
-    Attributes:
-        id: `namespace/name-vN`.
-        entry_point: `package.module:ClassName`, imported when first made.
-        kind: math, code, tools, agent or another word used to group environments in tables.
-        description: one line for `rolloom envs list`.
-        kwargs: default keyword arguments of the class.
-    """
-
-    id: str
-    entry_point: str
-    kind: str = "other"
-    description: str = ""
-    kwargs: dict[str, Any] = field(default_factory=dict)
+CATALOGS = (
+    "math",
+    "code",
+    "tools",
+    "agents",
+    "knowledge",
+    "form",
+    "longcontext",
+    "safety",
+    "judge",
+    "adapters",
+)
+"""Rooms of the built-in suite; `rolloom.envs.<room>.catalog.SPECS` lists what each has."""
 
 
 _specs: dict[str, EnvSpec] = {}
@@ -108,17 +109,22 @@ def make(id: str, **kwargs: Any) -> TextEnv:
 
     Raises:
         UnknownEnvError: nothing has that id.
-        EnvRegistrationError: its entry point cannot be imported or is not a `TextEnv`.
+        EnvRegistrationError: something it requires is not installed, its entry point cannot be imported, or
+            it is not a `TextEnv`.
     """
     found = spec(id)
+    if found.missing():
+        raise EnvRegistrationError(f"{id} needs {', '.join(map(_in_words, found.missing()))}")
     module_name, _, attribute = found.entry_point.partition(":")
     try:
-        cls = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        target: Any = _module(module_name, found.file)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+    except (ImportError, AttributeError, OSError) as error:
         raise EnvRegistrationError(
             f"{id}: entry point {found.entry_point} cannot be loaded: {error}"
         ) from error
-    env = cls(**{**found.kwargs, **kwargs})
+    env = target(**{**found.kwargs, **kwargs})
     if not isinstance(env, TextEnv):
         raise EnvRegistrationError(
             f"{id}: {found.entry_point} made a {type(env).__name__}, expected a TextEnv"
@@ -126,30 +132,72 @@ def make(id: str, **kwargs: Any) -> TextEnv:
     return env
 
 
-for _id, _entry, _kind, _text in (
-    (
-        "math/affine_chain-v0",
-        "rolloom.envs.math.affine_chain:AffineChain",
-        "math",
-        "follow a chain of affine maps modulo m with a scratchpad",
-    ),
-    (
-        "code/int_function-v0",
-        "rolloom.envs.code.int_function:IntFunction",
-        "code",
-        "write a Python function that passes hidden tests, run in the sandbox",
-    ),
-    (
-        "tools/lookup-v0",
-        "rolloom.envs.tools.lookup:Lookup",
-        "tools",
-        "answer by chained JSON-schema function calls over several turns",
-    ),
-    (
-        "agent/workplace-v0",
-        "rolloom.envs.agents.workplace:Workplace",
-        "agent",
-        "change a small SQLite workplace; scored by its final state",
-    ),
-):
-    register(_id, _entry, kind=_kind, description=_text)
+def _in_words(requirement: str) -> str:
+    module, _, extra = requirement.partition(":")
+    return f"the package {module}: pip install 'rolloom[{extra}]'" if extra else f"the package {module}"
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules that register environments.
+
+    Args:
+        names: module names, or paths of Python files.
+
+    Raises:
+        EnvRegistrationError: one cannot be imported.
+    """
+    for name in names:
+        path = Path(name)
+        is_file = path.suffix == ".py"
+        try:
+            _module(path.stem, str(path.resolve())) if is_file else importlib.import_module(name)
+        except Exception as error:  # an author's module may fail in any way
+            raise EnvRegistrationError(
+                f"imports: {name!r} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _module(name: str, file: str) -> ModuleType:
+    """Return a module by name, or from its file where it has one and the name is not to be found."""
+    present = sys.modules.get(name)
+    if not file or (present is not None and _same_file(present, file)):
+        return importlib.import_module(name)
+    if present is None and _finds(name, file):
+        return importlib.import_module(name)
+    found = importlib.util.spec_from_file_location(name, file)
+    if found is None or found.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(found)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        if before is None:
+            sys.modules.pop(name, None)
+        else:
+            sys.modules[name] = before
+        raise
+    return module
+
+
+def _same_file(module: ModuleType, file: str) -> bool:
+    own = getattr(module, "__file__", None)
+    return own is not None and Path(own).resolve() == Path(file)
+
+
+def _finds(name: str, file: str) -> bool:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return found is not None and found.origin is not None and Path(found.origin).resolve() == Path(file)
+
+
+def _register_builtin() -> None:
+    for room in CATALOGS:
+        for built_in in importlib.import_module(f"rolloom.envs.{room}.catalog").SPECS:
+            register_spec(built_in)
+
+
+_register_builtin()

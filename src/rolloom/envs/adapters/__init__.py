@@ -1,0 +1,1 @@
+"""Environments of other projects: Gymnasium, reasoning-gym, verifiers, NeMo Gym, OpenEnv, MCP."""

@@ -1,0 +1,14 @@
+"""What the room `code` has, for the registry; nothing is imported before it is made."""
+
+from __future__ import annotations
+
+from rolloom.envs.spec import EnvSpec
+
+SPECS: tuple[EnvSpec, ...] = (
+    EnvSpec(
+        "code/int_function-v0",
+        "rolloom.envs.code.int_function:IntFunction",
+        "code",
+        "write a Python function that passes hidden tests, run in the sandbox",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Answers whose form is checked: JSON schemas and verifiable instructions."""

@@ -1,0 +1,1 @@
+"""Environments whose reward is another model's judgement, and the judge's own training."""

@@ -1,0 +1,1 @@
+"""Recall and multi-hop questions over prompts of up to a million tokens."""

@@ -1,0 +1,1 @@
+"""Requests to refuse and requests to help with."""

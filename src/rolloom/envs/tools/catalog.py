@@ -1,0 +1,14 @@
+"""What the room `tools` has, for the registry; nothing is imported before it is made."""
+
+from __future__ import annotations
+
+from rolloom.envs.spec import EnvSpec
+
+SPECS: tuple[EnvSpec, ...] = (
+    EnvSpec(
+        "tools/lookup-v0",
+        "rolloom.envs.tools.lookup:Lookup",
+        "tools",
+        "answer by chained JSON-schema function calls over several turns",
+    ),
+)
