@@ -2,7 +2,7 @@
 
 Three ways in: the built-in table below; `register(...)` in a program (the launcher ships such specs to every
 worker); and other installed packages through the entry-point group `rolloom.envs`, whose entries name a
-function that calls `register`.
+module that registers environments when it is imported, or a function that does.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def _load_plugins() -> None:
         return
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
-            entry.load()()
+            loaded = entry.load()
+            # A module whose import registers its environments is as good as a function that does.
+            if callable(loaded):
+                loaded()
         except Exception as error:
             raise EnvRegistrationError(f"entry point {entry.name} = {entry.value} failed: {error}") from error
     _plugins_loaded = True

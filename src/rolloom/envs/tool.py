@@ -37,6 +37,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__rolloom_tool__"
 MAX_ERROR_CHARS = 500
 MAX_PROBLEMS = 3
+MISTAKES = (ToolError, LookupError, ValueError, TypeError, ArithmeticError)
+"""What a tool raises for arguments that make no sense; anything else is the environment's failure.
+
+A policy that could turn its bad calls into environment errors would have them left out of every baseline.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +215,12 @@ def schema_tool(spec: ToolSpec, function: Callable[..., Any]) -> Tool:
     return Tool(spec, function, check)
 
 
+def _mistake(call: ToolCall, error: Exception) -> ToolError:
+    if isinstance(error, ToolError):
+        return error
+    return ToolError(f"{plain(call.name)} failed: {type(error).__name__}: {error}")
+
+
 class ToolEnv(TextEnv):
     """An environment whose policy may call tools until it answers.
 
@@ -268,8 +279,8 @@ class ToolEnv(TextEnv):
             if inspect.isawaitable(result):
                 try:
                     result = await result
-                except ToolError as error:
-                    result = error
+                except MISTAKES as error:
+                    result = _mistake(call, error)
             messages.append(self._told(call, result))
         return Reply(tuple(messages))
 
@@ -280,8 +291,8 @@ class ToolEnv(TextEnv):
                 known = ", ".join(box)
                 raise ToolError(f"unknown tool {plain(call.name)}, expected {known}")
             return box[call.name].function(**box[call.name].check(call.arguments))
-        except ToolError as error:
-            return error
+        except MISTAKES as error:
+            return _mistake(call, error)
 
     def _told(self, call: ToolCall, result: Any) -> Message:
         if isinstance(result, ToolError):

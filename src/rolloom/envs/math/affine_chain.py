@@ -36,6 +36,10 @@ class AffineChain(TextEnv):
         steps = [[int(rng.integers(1, m)), int(rng.integers(m))] for _ in range(count)]
         return {"m": m, "start": int(rng.integers(m)), "steps": steps}
 
+    def chance(self, level: int) -> float:
+        """Return the share of any one residue."""
+        return 1 / MODULI[level - 1]
+
     def prompt(self) -> Messages:
         """Return the chain as one short user message."""
         maps = "".join(f" x={a}x+{b};" for a, b in self.problem["steps"])
