@@ -16,7 +16,8 @@ import pytest
 
 from rolloom.envs.errors import SandboxError
 from rolloom.envs.sandbox import FULL, NO_FILES, NONE, run_function, same_value
-from rolloom.envs.sandbox.runner import MAX_OUTPUT_BYTES, read_frame
+from rolloom.envs.sandbox.run import MAX_OUTPUT_BYTES
+from rolloom.envs.sandbox.runner import read_frame
 from rolloom.envs.sandbox.zygote import get_zygote, resolve_levels
 
 DOUBLE = "def f(x):\n    return x*2"

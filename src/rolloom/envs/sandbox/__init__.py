@@ -1,6 +1,22 @@
-"""Runs a policy's code outside the worker, confined, where no expected value ever is. See `run_function`."""
+"""Runs a policy's code outside the worker, confined, where no expected value ever is.
+
+`run_function` calls a function on JSON arguments; `run_program` runs a program once a test, stdin to stdout.
+"""
 
 from rolloom.envs.sandbox.confine import FULL, LEVELS, NO_FILES, NONE
+from rolloom.envs.sandbox.program import Case, ProgramOutcome, run_program
 from rolloom.envs.sandbox.runner import Call, Outcome, run_function, same_value
 
-__all__ = ["FULL", "LEVELS", "NONE", "NO_FILES", "Call", "Outcome", "run_function", "same_value"]
+__all__ = [
+    "FULL",
+    "LEVELS",
+    "NONE",
+    "NO_FILES",
+    "Call",
+    "Case",
+    "Outcome",
+    "ProgramOutcome",
+    "run_function",
+    "run_program",
+    "same_value",
+]

@@ -21,18 +21,19 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rolloom.envs.sandbox import confine, harness, protocol
 
 # What submissions commonly import; preloaded, so that a run pays nothing for it and needs no file.
 PRELOADED = (
-    "abc", "array", "bisect", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
-    "fractions", "functools", "heapq", "itertools", "json", "math", "numbers", "operator", "random", "re",
-    "statistics", "string", "struct", "textwrap", "time", "typing",
+    "abc", "array", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses", "datetime",
+    "decimal", "enum", "fractions", "functools", "heapq", "io", "itertools", "json", "math", "numbers",
+    "operator", "queue", "random", "re", "statistics", "string", "struct", "textwrap", "threading", "time", "typing",
 )  # fmt: skip
 RESULT_FD, RUN_FD, RULESET_FD = 3, 4, 5
 
@@ -86,6 +87,15 @@ def probe_in_child(confinement: confine.Confinement) -> str:
     return problem or (f"the probe died (wait status {status})" if status else "")
 
 
+def read_job(job: int) -> Any:
+    """Return the request at a job's end and cut it off, which leaves the standard input."""
+    size, tail = os.fstat(job).st_size, struct.calcsize(protocol.JOB_TAIL)
+    (length,) = struct.unpack(protocol.JOB_TAIL, os.pread(job, tail, size - tail))
+    request = json.loads(os.pread(job, length, size - tail - length))
+    os.ftruncate(job, size - tail - length)
+    return request
+
+
 class Server:
     """The loop: accepts requests, kills runs whose parent has gone, reports how each run ended."""
 
@@ -94,7 +104,6 @@ class Server:
         self.accepting = True
         self.runs: dict[int, socket.socket] = {}
         self.pid_of: dict[int, int] = {}
-        self.null = os.open(os.devnull, os.O_RDONLY)
         self.wake, wake_writer = os.pipe()
         for descriptor in (self.wake, wake_writer):
             os.set_blocking(descriptor, False)
@@ -150,8 +159,9 @@ class Server:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
             confine.die_with_parent(server, signal.SIGKILL)
-            request = json.loads(os.pread(job, os.fstat(job).st_size, 0))
-            kept = [self.null, output, output, result, run]
+            request = read_job(job)
+            program = request["function"] is None
+            kept = [job, result if program else output, output, result, run]
             if self.confinement.ruleset >= 0:
                 kept.append(self.confinement.ruleset)
                 self.confinement.ruleset = RULESET_FD
@@ -169,6 +179,8 @@ class Server:
                 os.write(run, protocol.FAILED + str(error).encode(errors="replace")[:500])
             os._exit(1)
         try:
+            if program:
+                harness.run_program(request["source"])
             harness.run(request["source"], request["function"], request["inputs"], RESULT_FD)
         finally:
             os._exit(1)

@@ -15,3 +15,6 @@ ENDED = struct.Struct("<cid")
 
 EXITED = b"X"
 """First field of `ENDED`."""
+
+JOB_TAIL = "<Q"
+"""Last field of a job: length of the request before it, which follows the standard input."""

@@ -6,28 +6,16 @@ caller compares with `same_value`. How the child exits means nothing.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import select
-import signal
-import socket
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rolloom.envs.errors import SandboxError
-from rolloom.envs.sandbox import confine
-from rolloom.envs.sandbox.protocol import CONFINED, ENDED, EXITED, FAILED
+from rolloom.envs.sandbox.run import MAX_SOURCE_CHARS, Ending, Job, run_all
 from rolloom.envs.sandbox.zygote import get_zygote
 
-MAX_SOURCE_CHARS = 100_000
 MAX_FRAME_BYTES = 8 << 20
-MAX_OUTPUT_BYTES = 16 << 10
-MIN_MEMORY_MB = 64
-FORK_TIMEOUT_S = 30.0
-MAX_STARTS = 3
 
 Status = Literal["finished", "timeout", "crashed", "malformed", "refused"]
 
@@ -109,186 +97,33 @@ def run_function(
         raise SandboxError(
             "inputs: expected at least one input, got none; a program without tests has no verdict"
         )
-    if memory_mb < MIN_MEMORY_MB or cpu_s < 1 or timeout_s <= 0:
-        raise SandboxError(
-            f"limits: expected memory_mb >= {MIN_MEMORY_MB}, cpu_s >= 1 and timeout_s > 0, "
-            f"got memory_mb={memory_mb}, cpu_s={cpu_s}, timeout_s={timeout_s}"
-        )
-    job = {
-        "source": source,
-        "function": function,
-        "inputs": [json.dumps(arguments) for arguments in inputs],
-        "cpu_s": cpu_s,
-        "memory_mb": memory_mb,
-    }
+    request = {"source": source, "function": function, "inputs": [json.dumps(given) for given in inputs]}
+    job = Job(request, timeout_s, cpu_s, memory_mb, MAX_FRAME_BYTES)
     if len(source) > MAX_SOURCE_CHARS:
         error = f"source is longer than {MAX_SOURCE_CHARS} characters"
         return Outcome((Call(error=error),) * len(inputs), "refused", get_zygote(isolation).isolation)
-    for _ in range(MAX_STARTS):
-        try:
-            run = _Run(json.dumps(job).encode(), isolation)
-        except _NeverStarted:
-            continue
-        try:
-            run.collect(timeout_s)
-        except _NeverStarted:
-            continue
-        finally:
-            run.close()
-        return run.outcome(len(inputs), cpu_s)
-    raise SandboxError(f"the sandbox's fork server died {MAX_STARTS} times before it started this run")
+    (ending,) = run_all([job], isolation)
+    return _outcome(ending, job, len(inputs))
 
 
-class _NeverStarted(Exception):
-    """The fork server died before the program could begin, so that starting it again is safe."""
-
-
-class _Run:
-    """One run as the parent sees it: two pipes to drain and a run socket."""
-
-    def __init__(self, job: bytes, isolation: str | None) -> None:
-        self.result, self.output = bytearray(), bytearray()
-        self.confined = False
-        self.ended: tuple[int, float] | None = None
-        self.started = time.monotonic()
-        self.seconds = 0.0
-        self._result_fd, result_writer = os.pipe()
-        self._output_fd, output_writer = os.pipe()
-        self._socket, run_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        job_fd = os.memfd_create("job")
-        try:
-            with os.fdopen(os.dup(job_fd), "wb") as file:
-                file.write(job)
-            for descriptor in (self._result_fd, self._output_fd):
-                os.set_blocking(descriptor, False)
-            handed = [job_fd, result_writer, output_writer, run_socket.fileno()]
-            self.zygote = get_zygote(isolation)
-            self._submit(handed)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            run_socket.close()
-            for descriptor in (job_fd, result_writer, output_writer):
-                os.close(descriptor)
-
-    def _submit(self, descriptors: list[int]) -> None:
-        try:
-            self.zygote.submit(descriptors)
-        except OSError as error:
-            self.zygote.wait_ended()
-            raise _NeverStarted from error
-
-    def collect(self, timeout_s: float) -> None:
-        """Drain the run until the fork server reports its end, killing it at the deadline.
-
-        Raises:
-            SandboxError: the fork server died, or could not fork or confine.
-        """
-        poll = select.poll()
-        for descriptor in (self._result_fd, self._output_fd, self._socket.fileno()):
-            poll.register(descriptor, select.POLLIN)
-        deadline = self.started + FORK_TIMEOUT_S
-        while self.ended is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self._give_up(timeout_s)
-                return
-            for descriptor, _ in poll.poll(left * 1000 + 1):
-                if descriptor == self._socket.fileno():
-                    if self._read_socket():
-                        deadline = time.monotonic() + timeout_s
-                elif not self._drain(descriptor):
-                    poll.unregister(descriptor)
-        self._drain(self._result_fd)
-        self._drain(self._output_fd)
-        self.seconds = time.monotonic() - self.started
-
-    def _give_up(self, timeout_s: float) -> None:
-        if not self.confined:
-            raise SandboxError(
-                f"the sandbox did not start a run within {FORK_TIMEOUT_S} s; is the machine overloaded?"
-            )
-        self.seconds = timeout_s
-
-    def _read_socket(self) -> bool:
-        """Read one message; return True when it says that the run has just begun."""
-        try:
-            message = self._socket.recv(1024)
-        except ConnectionError:
-            message = b""
-        if message == CONFINED:
-            self.confined = True
-            return True
-        if len(message) == ENDED.size and message[:1] == EXITED:
-            _, status, cpu = ENDED.unpack(message)
-            if not self.confined:
-                raise SandboxError(f"a run ended before it was confined (wait status {status})")
-            self.ended = (status, cpu)
-            return False
-        if message[:1] == FAILED:
-            raise SandboxError(f"a run could not be confined: {message[1:].decode(errors='replace')}")
-        if not self.confined:
-            self.zygote.wait_ended()
-            raise _NeverStarted
-        raise SandboxError("the sandbox's fork server was killed during a run")
-
-    def _drain(self, descriptor: int) -> bool:
-        """Read what is there, keep it up to the cap; return False at end of file."""
-        kept, cap = (
-            (self.result, MAX_FRAME_BYTES + 1)
-            if descriptor == self._result_fd
-            else (self.output, MAX_OUTPUT_BYTES)
-        )
-        while True:
-            try:
-                chunk = os.read(descriptor, 1 << 16)
-            except BlockingIOError:
-                return True
-            kept += chunk[: cap - len(kept)]
-            if len(chunk) < 1 << 16:
-                return bool(chunk)
-
-    def outcome(self, count: int, cpu_s: int) -> Outcome:
-        """Return the outcome of a collected run.
-
-        Raises:
-            SandboxError: something outside killed it, which says nothing about the program.
-        """
-        calls = None
-        status: Status = "finished"
-        if self.ended is None:
-            status, error = "timeout", f"took longer than its {self.seconds:g} s"
-        else:
-            status, error = self._verdict(*self.ended, cpu_s)
-            if status == "finished":
-                calls = read_frame(bytes(self.result), count)
-                if calls is None:
-                    status, error = "malformed", "the program wrote something else than its results"
-        calls = calls or (Call(error=error),) * count
-        return Outcome(
-            calls, status, self.zygote.isolation, self.output.decode(errors="replace"), self.seconds
-        )
-
-    def _verdict(self, wait_status: int, cpu_used: float, cpu_s: int) -> tuple[Status, str]:
-        number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
-        if number == signal.SIGXCPU or (number == signal.SIGKILL and cpu_used >= cpu_s):
-            return "timeout", f"used more than its {cpu_s} CPU seconds"
-        if number == signal.SIGKILL and self.zygote.isolation != confine.NONE:
-            # A confined program cannot send itself SIGKILL.
-            raise SandboxError("a run was killed from outside; is the machine out of memory?")
-        if number:
-            return "crashed", f"died of signal {number}"
-        if not self.result:
-            return "crashed", "ended without returning a result"
-        return "finished", ""
-
-    def close(self) -> None:
-        """Close everything; a run that still goes on is killed by that."""
-        self._socket.close()
-        for descriptor in (self._result_fd, self._output_fd):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+def _outcome(ending: Ending, job: Job, count: int) -> Outcome:
+    calls = None
+    status, error = ending.why(job)
+    if status == "finished" and not ending.result:
+        status, error = "crashed", "ended without returning a result"
+    elif status == "finished":
+        calls = read_frame(bytes(ending.result), count)
+        if calls is None:
+            status, error = "malformed", "the program wrote something else than its results"
+    elif status == "overflow":
+        status = "malformed"
+    return Outcome(
+        calls or (Call(error=error),) * count,
+        status,  # pyright: ignore[reportArgumentType]
+        ending.isolation,
+        ending.output.decode(errors="replace"),
+        ending.seconds,
+    )
 
 
 def read_frame(frame: bytes, count: int) -> tuple[Call, ...] | None:
