@@ -11,4 +11,11 @@ SPECS: tuple[EnvSpec, ...] = (
         "tools",
         "answer by chained JSON-schema function calls over several turns",
     ),
+    EnvSpec(
+        "tools/mcp-v0",
+        "rolloom.envs.tools.mcp_stockroom:McpStockroom",
+        "tools",
+        "look up and change a stockroom through the tools of a real MCP server",
+        requires=("mcp:mcp",),
+    ),
 )
