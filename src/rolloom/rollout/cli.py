@@ -14,6 +14,7 @@ from pathlib import Path
 
 import rolloom
 from rolloom.errors import RolloomError, did_you_mean, nearest
+from rolloom.rollout import env_cli
 
 RUNS = Path("runs")
 
@@ -50,12 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: list[str]) -> argparse.Namespace:
     """Parse the command line; plain words may stand anywhere among the options of their command."""
     parser, commands = _parser()
-    first = next((word for word in argv if not word.startswith("-")), None)
+    top = [name for name in commands if " " not in name]
+    words = [word for word in argv if not word.startswith("-")]
+    first = words[0] if words else None
     if first is None and not {"-h", "--help", "--version"} & set(argv):
-        raise UsageError(f"expected a command: {', '.join(commands)} (see `rolloom --help`)")
-    if first is not None and first not in commands:
-        hint = did_you_mean(first, commands)
-        raise UsageError(f"expected a command ({', '.join(commands)}), got {first!r}.{hint}")
+        raise UsageError(f"expected a command: {', '.join(top)} (see `rolloom --help`)")
+    if first is not None and first not in top:
+        hint = did_you_mean(first, top)
+        raise UsageError(f"expected a command ({', '.join(top)}), got {first!r}.{hint}")
+    if first == "envs" and not {"-h", "--help"} & set(argv):
+        argv = _envs_command(argv, words[1:2], commands)
     args, extra = parser.parse_known_args(argv)
     for word in extra:
         if word.startswith("-"):
@@ -63,6 +68,19 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             raise UsageError(f"{args.command}: no such option {word!r}.{did_you_mean(word, options)}")
     args.words = [*args.words, *extra]
     return args
+
+
+def _envs_command(
+    argv: list[str], word: list[str], commands: dict[str, argparse.ArgumentParser]
+) -> list[str]:
+    """Return the command line with the command of `rolloom envs` in it, which is `list` if there is none."""
+    known = [name.partition(" ")[2] for name in commands if name.startswith("envs ")]
+    if not word:
+        return [*argv, "list"]
+    if word[0] not in known:
+        hint = did_you_mean(word[0], known)
+        raise UsageError(f"envs: expected one of {', '.join(known)}, got {word[0]!r}.{hint}")
+    return argv
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -104,9 +122,23 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     warmstart.add_argument("--steps", type=int, help="optimizer steps")
     warmstart.add_argument("--seed", type=int, help="seed of the demonstrations and the weights")
 
-    command("envs", _envs, "list, or show ID", "list the environments, or play one with its expert")
-    commands["envs"].add_argument("--level", type=int, default=1, help="difficulty shown (default 1)")
-    commands["envs"].add_argument("--seed", type=int, default=0, help="seed of the problem shown (default 0)")
+    text = "list, show, check, play, profile, replay, serve or scaffold environments"
+    envs = sub.add_parser("envs", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
+    commands["envs"] = envs
+    inner = envs.add_subparsers(dest="envs_command", metavar="COMMAND")
+
+    def envs_command(
+        name: str, run: Callable[[argparse.Namespace], int], words: str, help: str
+    ) -> argparse.ArgumentParser:
+        made = inner.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}.", parents=[common], allow_abbrev=False
+        )
+        made.add_argument("words", nargs="*", metavar="WORD", help=words)
+        made.set_defaults(run=run, command=f"envs {name}")
+        commands[f"envs {name}"] = made
+        return made
+
+    env_cli.add_commands(envs_command)
     return parser, commands
 
 
@@ -155,19 +187,6 @@ def _warmstart(args: argparse.Namespace) -> int:
     from rolloom.rollout import warmstart
 
     return warmstart.main(**{name: value for name, value in given.items() if value is not None})
-
-
-def _envs(args: argparse.Namespace) -> int:
-    from rolloom.rollout import env_commands
-
-    match args.words:
-        case [] | ["list"]:
-            return env_commands.list_environments()
-        case ["show", id]:
-            return env_commands.show(id, args.level, args.seed)
-    first = args.words[0]
-    hint = "" if first in ("list", "show") else did_you_mean(first, ("list", "show"))
-    raise UsageError(f"envs: expected `list` or `show ID`, got {' '.join(args.words)!r}.{hint}")
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
