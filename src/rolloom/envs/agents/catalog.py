@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from rolloom.envs.spec import EnvSpec
 
+_HERE = "rolloom.envs.agents"
+
 SPECS: tuple[EnvSpec, ...] = (
     EnvSpec(
         "agent/workplace-v0",
-        "rolloom.envs.agents.workplace:Workplace",
+        f"{_HERE}.workplace:Workplace",
         "agent",
         "change a small SQLite workplace; scored by its final state",
+    ),
+    EnvSpec(
+        "agent/office-v0",
+        f"{_HERE}.company.env:Office",
+        "agent",
+        "mail, calendar, customers, orders, tasks and files behind 29 tools; scored by the final state",
     ),
 )
