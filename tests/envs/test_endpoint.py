@@ -53,7 +53,7 @@ class Server:
         self.peak = max(self.peak, self.running)
         try:
             behaviour: Any = self.behaviours[min(len(self.requests), len(self.behaviours)) - 1]
-            if callable(behaviour):
+            if not isinstance(behaviour, dict):
                 return await behaviour(request)
             return web.json_response(behaviour)
         finally:
