@@ -1,7 +1,25 @@
-"""What the room `adapters` has, for the registry; nothing is imported before it is made."""
+"""What the room `adapters` has, for the registry; nothing is imported before it is made.
+
+Adapters that need an argument to be made (a Gymnasium id, a server's address, a file) are no entries here:
+register them with `register(id, entry_point, **kwargs)`; their class docstrings show how.
+"""
 
 from __future__ import annotations
 
 from rolloom.envs.spec import EnvSpec
 
-SPECS: tuple[EnvSpec, ...] = ()
+_GYMNASIUM = (
+    ("frozen_lake", "toy_text:FrozenLake", "walk over a drawn frozen lake without falling into a hole"),
+    (
+        "cliff_walking",
+        "toy_text:CliffWalking",
+        "walk along a cliff to the target, moves told by drawn letters",
+    ),
+    ("taxi", "toy_text:Taxi", "fetch a passenger and drive them to their destination"),
+    ("blackjack", "blackjack:Blackjack", "win every hand of a session of blackjack"),
+)
+
+SPECS: tuple[EnvSpec, ...] = tuple(
+    EnvSpec(f"gymnasium/{name}-v0", f"rolloom.envs.adapters.{where}", "game", description)
+    for name, where, description in _GYMNASIUM
+)
