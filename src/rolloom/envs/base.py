@@ -47,6 +47,9 @@ class MessagesSpace(gymnasium.Space[Messages]):
             isinstance(m, dict) and m.get("role") in ROLES and isinstance(m.get("content"), str) for m in x
         )
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
     def sample(self, mask: Any = None, probability: Any = None) -> Messages:
         """Return one random user message."""
         return (Message(role="user", content=_random_text(self.np_random)),)
@@ -58,6 +61,9 @@ class CompletionSpace(gymnasium.Space[str]):
     def contains(self, x: Any) -> bool:
         """Return True for a string."""
         return isinstance(x, str)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
         """Return random printable text."""
