@@ -12,6 +12,12 @@ SPECS: tuple[EnvSpec, ...] = (
         "answer by chained JSON-schema function calls over several turns",
     ),
     EnvSpec(
+        "tools/function_call-v0",
+        "rolloom.envs.tools.function_call:FunctionCall",
+        "tools",
+        "choose functions and their arguments for a request, in one turn, scored by call equivalence",
+    ),
+    EnvSpec(
         "tools/mcp-v0",
         "rolloom.envs.tools.mcp_stockroom:McpStockroom",
         "tools",
