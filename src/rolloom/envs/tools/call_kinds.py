@@ -13,7 +13,10 @@ Said = tuple[Any, str]
 """A value, and the words for it in a request."""
 
 REQUIRED = object()
-SMALL = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])
+SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class FunctionCall(TextEnv):
     The reward is 1.0 when the calls of the turn are exactly those asked for, whatever their order and
     whatever text stands beside them, else 0.0. Defaults may be given or left out, `3` equals `3.0`, case and
     spacing of free text do not count; see `rolloom.envs.tools.call_match`. Components: `names_right` (the
-    functions are right) and `correct`. The functions, 55 in 12 families, are passed as tools.
+    functions are right) and `correct`. The functions, 54 in 12 families, are passed as tools.
 
     | level | what it adds |
     |---|---|
