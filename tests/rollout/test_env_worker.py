@@ -247,7 +247,7 @@ def test_replies_of_another_shape_are_refused(
 
 def test_the_pool_survives_any_number_of_abandoned_jobs() -> None:
     pool, release = DaemonPool(2), threading.Event()
-    results: list[tuple[object, BaseException | None]] = []
+    results: list[tuple[object, ...]] = []
     hanging = [pool.submit(release.wait, lambda *answer: results.append(answer)) for _ in range(2)]
     waiting = [pool.submit(lambda: "never", lambda *answer: results.append(answer)) for _ in range(3)]
     while any(job.started is None for job in hanging):
@@ -264,4 +264,4 @@ def test_the_pool_survives_any_number_of_abandoned_jobs() -> None:
     release.set()
     time.sleep(0.05)
     assert len(results) == 2
-    assert all(error is None for _, error in results)
+    assert all(error is None for _, _, error in results)

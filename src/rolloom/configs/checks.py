@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rolloom.configs.schema import RunConfig
+from rolloom.configs.schema import EnvConfig, RunConfig
 from rolloom.errors import did_you_mean
 
 
@@ -68,6 +68,7 @@ COUNT = Range(1)
 NONNEGATIVE = Range(0)
 POSITIVE = Range(0, open_low=True)
 DECAY = Range(0, 1, open_high=True)
+RATE = Range(0, 1)
 SEED = Range(0, 2**32 - 1)
 
 RANGES: dict[str, Range] = {
@@ -75,6 +76,16 @@ RANGES: dict[str, Range] = {
     "envs[].weight": NONNEGATIVE,
     "envs[].min_level": COUNT,
     "envs[].max_level": COUNT,
+    "envs[].step_deadline_s": NONNEGATIVE,
+    "envs[].episode_deadline_s": NONNEGATIVE,
+    "envs[].min_pass_rate": RATE,
+    "envs[].max_pass_rate": RATE,
+    "envs[].mean_start": RATE,
+    "envs[].mean_end": RATE,
+    "envs[].spread": POSITIVE,
+    "envs[].curriculum_steps": NONNEGATIVE,
+    "envs[].reprofile_window": NONNEGATIVE,
+    "envs[].reprofile_margin": RATE,
     "rollout.engines": COUNT,
     "rollout.engine_threads": COUNT,
     "rollout.slots": COUNT,
@@ -153,6 +164,8 @@ WORDS: dict[str, Words] = {
     "envs[].id": Words(
         (), r"[^/\s]+/[^/\s]+-v\d+", "a registry id, namespace/name-vN (see `rolloom envs list`)"
     ),
+    "envs[].pass_rates": Words((), r"[^\0]*", "a file written by `rolloom envs profile`"),
+    "envs[].curriculum": Words(("uniform", "gaussian")),
     "reward.efficiency": Words(("none", "sign_safe", "grlc", "linear", "overlong")),
     "trainer.schedule": Words(("constant", "linear")),
     "trainer.baseline": Words(("leave_one_out", "group_mean")),
@@ -225,6 +238,38 @@ def _mixture(config: RunConfig) -> Iterator[Problem]:
         if env.id and first.setdefault(env.id, index) != index:
             message = f"expected every environment once, but envs[{first[env.id]}] is {env.id!r} too"
             yield Problem(f"{item}.id", message)
+        yield from _curriculum(item, env)
+
+
+def _curriculum(item: str, env: EnvConfig) -> Iterator[Problem]:
+    if env.min_pass_rate > env.max_pass_rate:
+        message = f"expected at most {item}.max_pass_rate = {env.max_pass_rate}, got {env.min_pass_rate}"
+        yield Problem(f"{item}.min_pass_rate", message, (f"{item}.max_pass_rate",))
+    if not env.pass_rates:
+        asked = {
+            "curriculum": env.curriculum != "uniform",
+            "min_pass_rate": env.min_pass_rate > 0,
+            "max_pass_rate": env.max_pass_rate < 1,
+            "reprofile_window": env.reprofile_window > 0,
+        }
+        for name, wanted in asked.items():
+            if wanted:
+                message = f"expected a file in {item}.pass_rates to choose tasks by, got none"
+                yield Problem(f"{item}.{name}", message, (f"{item}.pass_rates",))
+    if env.reprofile_window == 1:
+        yield Problem(f"{item}.reprofile_window", "expected 0 or at least 2 (two halves), got 1")
+    if env.curriculum == "gaussian" and env.mean_end > env.mean_start:
+        message = f"expected at most {item}.mean_start = {env.mean_start} (it falls), got {env.mean_end}"
+        yield Problem(f"{item}.mean_end", message, (f"{item}.mean_start",))
+    if env.episode_deadline_s and env.step_deadline_s > env.episode_deadline_s:
+        message = (
+            f"expected at most {item}.episode_deadline_s = {env.episode_deadline_s} (a step is part of it)"
+        )
+        yield Problem(
+            f"{item}.step_deadline_s",
+            f"{message}, got {env.step_deadline_s}",
+            (f"{item}.episode_deadline_s",),
+        )
 
 
 COMBINATIONS: tuple[Callable[[RunConfig], Iterable[Problem]], ...] = (

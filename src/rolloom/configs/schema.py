@@ -32,6 +32,23 @@ class EnvConfig:
         min_level: lowest difficulty drawn.
         max_level: highest difficulty drawn.
         kwargs: keyword arguments of the environment class.
+        step_deadline_s: seconds one of its steps may take; 0 leaves it to the environment, which may leave it
+            to `rollout.step_deadline_s`.
+        episode_deadline_s: seconds one of its episodes may take; 0 as for a step.
+        pass_rates: file of pass rates, one task a line, as `rolloom envs profile` writes it; this
+            environment's tasks are drawn from it. Empty draws new tasks without end.
+        min_pass_rate: tasks of `pass_rates` that are solved less often are left out.
+        max_pass_rate: tasks of `pass_rates` that are solved more often are left out.
+        curriculum: `uniform` draws the tasks of `pass_rates` alike; `gaussian` prefers those whose pass rate
+            is near a mean that falls linearly over the run (Nemotron 3).
+        mean_start: mean pass rate that `gaussian` prefers at the first step.
+        mean_end: mean pass rate that `gaussian` prefers from `curriculum_steps` on.
+        spread: standard deviation of that preference.
+        curriculum_steps: steps over which the mean falls; 0 takes `trainer.steps`.
+        reprofile_window: steps without better accuracy after which the pass rates of the tasks that were
+            drawn since the last time are replaced by how often the policy solved them; 0 never does.
+        reprofile_margin: how much better the mean accuracy of the last half of the window has to be than that
+            of its first half not to count as a plateau.
     """
 
     id: str = ""
@@ -39,6 +56,18 @@ class EnvConfig:
     min_level: int = 1
     max_level: int = 1
     kwargs: dict[str, Any] = field(default_factory=dict)
+    step_deadline_s: float = 0.0
+    episode_deadline_s: float = 0.0
+    pass_rates: str = ""
+    min_pass_rate: float = 0.0
+    max_pass_rate: float = 1.0
+    curriculum: str = "uniform"
+    mean_start: float = 0.8
+    mean_end: float = 0.2
+    spread: float = 0.2
+    curriculum_steps: int = 0
+    reprofile_window: int = 0
+    reprofile_margin: float = 0.01
 
 
 @dataclass
@@ -51,7 +80,8 @@ class RolloutConfig:
         slots: sequences that decode together in one engine.
         max_context: longest sequence, prompt and completions of all turns together, in tokens.
         env_workers: number of environment worker actors.
-        env_threads: environment steps that may run at the same time in one worker.
+        env_threads: environment steps that may block at the same time in one worker; threads are made as they
+            are needed, and steps that are awaited need none.
         episodes_per_worker: episodes in flight in one worker.
         max_new_tokens: limit of one completion, in tokens.
         temperature: sampling temperature; 0 is greedy and cannot be trained on.
@@ -67,7 +97,7 @@ class RolloutConfig:
     slots: int = 64
     max_context: int = 512
     env_workers: int = 1
-    env_threads: int = 8
+    env_threads: int = 256
     episodes_per_worker: int = 256
     max_new_tokens: int = 192
     temperature: float = 1.0
@@ -193,6 +223,8 @@ class RunConfig:
         runs_dir: where runs are kept.
         seed: root of every random draw of the run.
         local: run everything in this process, without Ray (for debugging, or where Ray is not installed).
+        imports: modules, or paths of Python files, that register environments; imported first, by every
+            worker too.
         policy: the policy.
         envs: the mixture of environments.
         rollout: sampling.
@@ -206,6 +238,7 @@ class RunConfig:
     runs_dir: str = "runs"
     seed: int = 0
     local: bool = False
+    imports: list[str] = field(default_factory=list)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     envs: list[EnvConfig] = field(default_factory=list)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -11,7 +11,7 @@ from typing import Any
 from rolloom.configs.schema import RunConfig
 from rolloom.envs import registry
 from rolloom.rollout.engine_host import EngineHost
-from rolloom.rollout.env_worker import EnvWorker
+from rolloom.rollout.env_worker import EnvWorker, deadlines_of
 from rolloom.rollout.handles import Handle, LocalHandle, RayHandle
 from rolloom.rollout.learner import Learner
 from rolloom.rollout.types import EngineError
@@ -78,6 +78,8 @@ class Cluster:
                 registry.all_specs(),
                 env_kwargs,
                 threaded,
+                deadlines_of(config.envs),
+                config.imports,
             )
             for index in range(sampling.env_workers if threaded else 1)
         ]

@@ -1,4 +1,4 @@
-"""Runs many episodes at once: steps in a thread pool, completions from engines, nobody waits for others.
+"""Runs many episodes at once: steps on threads or a loop, completions from engines, nobody waits for others.
 
 One event queue drives it. Engine answers, finished environment steps and new assignments are events; between
 events only deadlines are checked.
@@ -6,27 +6,33 @@ events only deadlines are checked.
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from rolloom.configs.schema import RolloutConfig
+from rolloom.configs.schema import EnvConfig, RolloutConfig
 from rolloom.envs import registry
 from rolloom.envs.base import TextEnv
 from rolloom.envs.registry import EnvSpec
 from rolloom.envs.types import StopReason
 from rolloom.policy.tokenizer import ChatTokenizer
-from rolloom.rollout.daemon_pool import DaemonPool
-from rolloom.rollout.episode import EnvReply, Episode, checked_reply
+from rolloom.rollout.env_calls import AnyJob, EnvCalls
+from rolloom.rollout.episode import MAX_OPENING_CHARS, EnvReply, Episode, checked_reply
 from rolloom.rollout.handles import Handle, when_done
-from rolloom.rollout.pump import Pump
+from rolloom.rollout.prompts import LONG_CHARS, PromptCache, length
+from rolloom.rollout.pump import STOP_S, Pump
 from rolloom.rollout.types import Assignment, Completion, Request, Trajectory, WorkerError
 
 COLLECT_S = 1.0
+DEADLINES_S = 0.02
+"""Deadlines are looked at this often; with a thousand episodes a look costs as much as an episode."""
+TOKENISE = "tokenising an opening"
 
 
 class EnvWorker(Pump[Trajectory]):
@@ -40,6 +46,9 @@ class EnvWorker(Pump[Trajectory]):
         specs: every registered environment of the driver, so that a driver's registrations reach workers.
         env_kwargs: keyword arguments by environment id.
         threaded: run the loop in a thread of its own.
+        deadlines: (step, episode) in seconds by environment id; 0 leaves one to the environment, which may
+            leave it to `config`.
+        imports: modules or files to import first, because they register environments.
     """
 
     def __init__(
@@ -51,18 +60,25 @@ class EnvWorker(Pump[Trajectory]):
         specs: list[EnvSpec],
         env_kwargs: dict[str, dict[str, Any]],
         threaded: bool,
+        deadlines: Mapping[str, tuple[float, float]] | None = None,
+        imports: Sequence[str] = (),
     ) -> None:
         self.name, self.engines, self.config, self.env_kwargs = name, engines, config, env_kwargs
+        self.deadlines = dict(deadlines or {})
+        registry.import_modules(imports)
         for spec in specs:
             registry.register_spec(spec)
         self.tokenizer = ChatTokenizer.load(path)
-        self._pool = DaemonPool(config.env_threads)
+        self._prompts = PromptCache(self.tokenizer)
+        self._calls = EnvCalls(config.env_threads)
+        self._closing: list[tuple[AnyJob, float]] = []
+        self._looked = 0.0
         self._idle_envs: dict[str, list[TextEnv]] = {}
         self._queue: deque[tuple[str, Assignment]] = deque()
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._episodes: dict[str, Episode] = {}
         self._owner: dict[str, str] = {}
-        self._settled: list[tuple[Episode, Any, str]] = []
+        self._settled: list[tuple[Episode, AnyJob, Any, str]] = []
         self._outbox: list[list[Request]] = [[] for _ in engines]
         self._released: list[list[str]] = [[] for _ in engines]
         self._awaited: list[set[str]] = [set() for _ in engines]
@@ -98,12 +114,17 @@ class EnvWorker(Pump[Trajectory]):
 
     def _drain_events(self, wait: float) -> int:
         handled = 0
+        patience = self._calls.patience
         while True:
             try:
-                event, subject, value = (
-                    self._events.get(timeout=wait) if handled == 0 else self._events.get_nowait()
-                )
+                if handled:
+                    event, subject, value = self._events.get_nowait()
+                else:
+                    event, subject, value = self._events.get(
+                        timeout=wait if patience is None else min(wait, patience)
+                    )
             except queue.Empty:
+                self._calls.tend(waited=not handled and patience is not None)
                 return handled
             handled += 1
             if event == "assign":
@@ -121,20 +142,20 @@ class EnvWorker(Pump[Trajectory]):
     def _settle_environments(self) -> None:
         """Wait until every running environment step has answered or overstayed; take the answers in order."""
         while True:
-            answered = {id(episode) for episode, _, _ in self._settled}
-            if all(e.job is None or id(e) in answered for e in self._episodes.values()):
+            answered = {id(job) for _, job, _, _ in self._settled}
+            if all(e.job is None or id(e.job) in answered for e in self._episodes.values()):
                 break
             self._drain_events(0.05)
             self._check_deadlines()
         place = {id(episode): index for index, episode in enumerate(self._episodes.values())}
         settled, self._settled = self._settled, []
-        for episode, result, error in sorted(settled, key=lambda item: place.get(id(item[0]), -1)):
-            self._env_answered(episode, result, error)
+        for answer in sorted(settled, key=lambda item: place.get(id(item[0]), -1)):
+            self._env_answered(*answer)
 
     def _forget_everything(self) -> None:
         for episode in self._episodes.values():
             if episode.job is not None:
-                self._pool.abandon(episode.job)
+                self._calls.abandon(episode.job)
             self._released[episode.assignment.engine].append(episode.session)
         self._queue.clear()
         self._episodes.clear()
@@ -146,44 +167,86 @@ class EnvWorker(Pump[Trajectory]):
     def _start_episodes(self) -> None:
         while self._queue and len(self._episodes) < self.config.episodes_per_worker:
             owner, assignment = self._queue.popleft()
-            episode = Episode(assignment, self.tokenizer, self.config.max_context, self.config.max_new_tokens)
+            episode = Episode(
+                assignment, self._prompts, self.config.max_context, self.config.max_new_tokens,
+                *self._limits(assignment.task.env_id, None),
+            )  # fmt: skip
             self._episodes[assignment.id] = episode
             self._owner[assignment.id] = owner
-            self._run_env(episode, partial(self._reset_env, assignment))
+            idle = self._idle_envs.get(assignment.task.env_id)
+            if idle:
+                episode.env = idle.pop()
+                self._open(episode)
+            else:
+                self._call(episode, "make", partial(self._make_env, episode))
 
-    def _reset_env(self, assignment: Assignment) -> tuple[TextEnv, EnvReply]:
-        task = assignment.task
-        idle = self._idle_envs.get(task.env_id)
-        try:
-            env = idle.pop() if idle else None
-        except IndexError:
-            env = None
-        if env is None:
-            env = registry.make(task.env_id, **self.env_kwargs.get(task.env_id, {}))
-        messages, info = env.reset(seed=task.seed, options={"split": task.split, "level": task.level})
-        return env, checked_reply(messages, 0.0, False, False, info)
+    def _limits(self, env_id: str, env: TextEnv | None) -> tuple[float, float]:
+        """Return the seconds a step and an episode may take: the run's for this environment, its own, any."""
+        step_s, episode_s = self.deadlines.get(env_id, (0.0, 0.0))
+        if env is not None:
+            step_s, episode_s = (
+                step_s or env.step_deadline_s or 0.0,
+                episode_s or env.episode_deadline_s or 0.0,
+            )
+        return step_s or self.config.step_deadline_s, episode_s or self.config.episode_deadline_s
 
-    def _run_env(self, episode: Episode, function: Callable[[], Any]) -> None:
+    def _make_env(self, episode: Episode) -> tuple[TextEnv, EnvReply | None]:
+        task = episode.assignment.task
+        env = registry.make(task.env_id, **self.env_kwargs.get(task.env_id, {}))
+        episode.step_s, episode.episode_s = self._limits(task.env_id, env)
+        # One that waits is reset on the event loop.
+        return env, None if env.asynchronous else _reset(env, episode)
+
+    def _open(self, episode: Episode) -> None:
+        env = episode.env
+        assert env is not None
+        episode.step_s, episode.episode_s = self._limits(episode.assignment.task.env_id, env)
+        if env.asynchronous:
+            self._await(episode, partial(_areset, env, episode))
+        else:
+            self._call(episode, "reset", partial(_reset, env, episode))
+
+    def _call(self, episode: Episode, what: str, function: Callable[[], Any]) -> None:
+        env_id = episode.assignment.task.env_id
+        episode.waits_on = f"environment {env_id}"
+        episode.job = self._calls.call(
+            f"{what} {env_id}", partial(_guarded, function), partial(self._report, episode)
+        )
+
+    def _await(self, episode: Episode, function: Callable[[], Awaitable[Any]]) -> None:
         episode.waits_on = f"environment {episode.assignment.task.env_id}"
+        episode.job = self._calls.wait_for(partial(_aguarded, function), partial(self._report, episode))
 
-        def done(result: Any, error: BaseException | None) -> None:
-            self._events.put(("env", episode, (result, str(error) if error is not None else "")))
+    def _report(self, episode: Episode, job: AnyJob, result: Any, error: BaseException | None) -> None:
+        self._events.put(("env", episode, (job, result, str(error) if error is not None else "")))
 
-        episode.job = self._pool.submit(partial(_guarded, function), done)
-
-    def _env_answered(self, episode: Episode, result: Any, error: str) -> None:
-        if self._episodes.get(episode.assignment.id) is not episode:
+    def _env_answered(self, episode: Episode, job: AnyJob, result: Any, error: str) -> None:
+        self._calls.learn(job)
+        if self._episodes.get(episode.assignment.id) is not episode or episode.job is not job:
             return
         episode.job = None
+        if episode.waits_on != TOKENISE:
+            episode.env_s += job.seconds
         if error:
             self._finish(episode, StopReason.ENV_ERROR, error)
             return
+        if episode.env is None:
+            episode.env, result = result
+            if result is None:
+                self._open(episode)
+                return
+        self._take_reply(episode, result)
+
+    def _take_reply(self, episode: Episode, reply: EnvReply) -> None:
         try:
-            if episode.env is None:
-                episode.env, reply = result
-                request = episode.open(reply)
+            if episode.opened:
+                request = episode.answer(reply)
+            elif length(reply.messages) > LONG_CHARS and episode.waits_on != TOKENISE:
+                self._call(episode, "tokenise", lambda: self._tokenised(reply))
+                episode.waits_on = TOKENISE
+                return
             else:
-                request = episode.answer(result)
+                request = episode.open(reply)
         except Exception as broken:
             self._finish(episode, StopReason.ENV_ERROR, _in_words(broken))
             return
@@ -192,6 +255,11 @@ class EnvWorker(Pump[Trajectory]):
             return
         episode.waits_on = f"engine {self.engines[episode.assignment.engine].name}"
         self._outbox[episode.assignment.engine].append(request)
+
+    def _tokenised(self, reply: EnvReply) -> EnvReply:
+        """Leave the ids of a long opening in the cache, from where the loop takes them."""
+        self._prompts.opening(reply.messages, reply.tools)
+        return reply
 
     def _engine_answered(self, index: int, future: Future[list[Completion]]) -> None:
         self._collecting[index] = False
@@ -217,12 +285,12 @@ class EnvWorker(Pump[Trajectory]):
         if completion.finish == "length":
             self._finish(episode, StopReason.MAX_TOKENS)
             return
-        assert episode.env is not None
-        self._run_env(episode, partial(self._step_env, episode.env, text))
-
-    @staticmethod
-    def _step_env(env: TextEnv, text: str) -> EnvReply:
-        return checked_reply(*env.step(text))
+        env = episode.env
+        assert env is not None
+        if env.asynchronous:
+            self._await(episode, partial(_astep, env, text))
+        else:
+            self._call(episode, "step", lambda: checked_reply(*env.step(text)))
 
     def _talk_to_engines(self) -> None:
         for index, engine in enumerate(self.engines):
@@ -237,22 +305,54 @@ class EnvWorker(Pump[Trajectory]):
                 when_done(future, lambda done, at=index: self._events.put(("engine", at, done)))
 
     def _check_deadlines(self) -> None:
-        now, step_s, episode_s = time.monotonic(), self.config.step_deadline_s, self.config.episode_deadline_s
+        now = time.monotonic()
+        if now - self._looked < DEADLINES_S:
+            return
+        self._looked = now
+        waiting_s = self.config.step_deadline_s
         for episode in list(self._episodes.values()):
             job = episode.job if episode.job is not None and not episode.job.finished else None
-            if job is not None and job.started is not None and now - job.started > step_s:
+            if job is not None:
+                waiting_s = min(waiting_s, episode.step_s)
+            tokenises = episode.waits_on == TOKENISE
+            if job and job.started is not None and now - job.started > episode.step_s and not tokenises:
                 self._give_up(
-                    episode, StopReason.ENV_TIMEOUT, f"a step took longer than step_deadline_s={step_s}"
+                    episode,
+                    StopReason.ENV_TIMEOUT,
+                    f"a step took longer than step_deadline_s={episode.step_s:g}",
                 )
-            elif now - episode.started > episode_s:
+            elif now - episode.started > episode.episode_s:
                 stop = StopReason.ENGINE_ERROR if episode.job is None else StopReason.ENV_TIMEOUT
                 self._give_up(
-                    episode, stop, f"longer than episode_deadline_s={episode_s}: {episode.waits_on}"
+                    episode,
+                    stop,
+                    f"longer than episode_deadline_s={episode.episode_s:g}: {episode.waits_on}",
                 )
+        for job, due in self._closing:
+            if now > due:
+                self._calls.abandon(job)
+        self._closing = [(job, due) for job, due in self._closing if not job.finished and now <= due]
+        self._replace_hung_loop(now, waiting_s)
+
+    def _replace_hung_loop(self, now: float, limit_s: float) -> None:
+        hung = self._calls.watch(now, limit_s)
+        if hung is None:
+            return
+        by_job = {id(episode.job): episode for episode in self._episodes.values() if episode.job is not None}
+        culprit = by_job.get(id(hung.culprit)) if hung.culprit else None
+        name = culprit.assignment.task.env_id if culprit else "an episode given up before"
+        if culprit is not None:
+            error = f"a step blocked the event loop for longer than step_deadline_s={limit_s:g}"
+            self._finish(culprit, StopReason.ENV_TIMEOUT, error)
+        for job in hung.others:
+            episode = by_job.get(id(job))
+            if episode is not None:
+                error = f"the event loop it shares with others was blocked by {name}"
+                self._finish(episode, StopReason.ENV_ERROR, error)
 
     def _give_up(self, episode: Episode, stop: StopReason, error: str) -> None:
         if episode.job is not None:
-            self._pool.abandon(episode.job)
+            self._calls.abandon(episode.job)
         self._finish(episode, stop, error)
 
     def _finish(self, episode: Episode, stop: StopReason, error: str = "") -> None:
@@ -260,7 +360,20 @@ class EnvWorker(Pump[Trajectory]):
         self._released[episode.assignment.engine].append(episode.session)
         if episode.env is not None and not stop.is_failure:
             self._idle_envs.setdefault(episode.assignment.task.env_id, []).append(episode.env)
+        elif episode.env is not None:
+            job = self._calls.call("close", partial(_close, episode.env), lambda *answer: None)
+            self._closing.append((job, time.monotonic() + episode.step_s))
         self._deliver(self._owner.pop(episode.assignment.id), [episode.finish(stop, error)])
+
+    def stop(self) -> None:
+        """End the loop and close the environments that are at rest."""
+        super().stop()
+        idle = [env for envs in self._idle_envs.values() for env in envs]
+        self._idle_envs.clear()
+        # An environment that hangs while it is closed must not hold up the end of the run.
+        closer = threading.Thread(target=lambda: [_close(env) for env in idle], daemon=True)
+        closer.start()
+        closer.join(STOP_S)
 
     def status(self) -> dict[str, Any]:
         """Return what is in flight and what it waits for."""
@@ -272,8 +385,41 @@ class EnvWorker(Pump[Trajectory]):
             "episodes": len(self._episodes),
             "queued": len(self._queue),
             "waits_on": waits,
-            "threads_written_off": self._pool.replaced,
+            "threads": self._calls.pool.threads,
+            "threads_written_off": self._calls.pool.replaced,
+            "loops_written_off": self._calls.loop.replaced,
         }
+
+
+def deadlines_of(envs: Sequence[EnvConfig]) -> dict[str, tuple[float, float]]:
+    """Return what a run's mixture says of deadlines, as `EnvWorker` takes it."""
+    return {env.id: (env.step_deadline_s, env.episode_deadline_s) for env in envs}
+
+
+def _options(episode: Episode) -> dict[str, Any]:
+    task = episode.assignment.task
+    return {"seed": task.seed, "options": {"split": task.split, "level": task.level}}
+
+
+def _opening(messages: Any, info: Any) -> EnvReply:
+    return checked_reply(messages, 0.0, False, False, info, MAX_OPENING_CHARS)
+
+
+def _reset(env: TextEnv, episode: Episode) -> EnvReply:
+    return _opening(*env.reset(**_options(episode)))
+
+
+async def _areset(env: TextEnv, episode: Episode) -> EnvReply:
+    return _opening(*await env.areset(**_options(episode)))
+
+
+async def _astep(env: TextEnv, text: str) -> EnvReply:
+    return checked_reply(*await env.astep(text))
+
+
+def _close(env: TextEnv) -> None:
+    with contextlib.suppress(Exception):
+        env.close()
 
 
 class _EnvFailure(Exception):
@@ -284,6 +430,13 @@ def _guarded(function: Callable[[], Any]) -> Any:
     # The words are made here, inside the deadline: an exception's own `__str__` may raise, hang or be huge.
     try:
         return function()
+    except BaseException as error:
+        raise _EnvFailure(_in_words(error)) from None
+
+
+async def _aguarded(function: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await function()
     except BaseException as error:
         raise _EnvFailure(_in_words(error)) from None
 

@@ -14,11 +14,13 @@ import numpy as np
 from rolloom.envs.base import ROLES, TextEnv
 from rolloom.envs.errors import EnvError
 from rolloom.envs.types import Message, Messages, StopReason
-from rolloom.policy.tokenizer import ChatTokenizer
-from rolloom.rollout.daemon_pool import Job
+from rolloom.rollout.env_calls import AnyJob
+from rolloom.rollout.prompts import PromptCache
 from rolloom.rollout.types import Assignment, Completion, Request, Trajectory, derive_seed
 
 MAX_REPLY_CHARS = 200_000
+MAX_OPENING_CHARS = 16_000_000
+"""An opening may be a long document: some four million tokens of text."""
 MAX_COMPONENTS = 64
 MAX_KEY_CHARS = 256
 
@@ -46,18 +48,27 @@ class EnvReply:
     components: dict[str, float] = field(default_factory=dict)
 
 
-def checked_reply(messages: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> EnvReply:
+def checked_reply(
+    messages: Any, reward: Any, terminated: Any, truncated: Any, info: Any, limit: int = MAX_REPLY_CHARS
+) -> EnvReply:
     """Return an environment's answer in exact types, whatever classes the environment made it of.
 
     It runs where the environment runs: a conversion that hangs is the environment's own.
 
+    Args:
+        messages: new messages.
+        reward: of the turn.
+        terminated: the episode is over.
+        truncated: the turn limit was reached.
+        info: `tools`, `key` and `components`.
+        limit: most characters of messages and tools together.
+
     Raises:
-        EnvError: messages of another shape, more than `MAX_REPLY_CHARS` characters, or a reward that is not
-            finite.
+        EnvError: messages of another shape, more than `limit` characters, or a reward that is not finite.
     """
     if not isinstance(messages, tuple | list):
         raise EnvError(f"expected a tuple of messages, got {type(messages).__name__}")
-    plain = tuple(_plain_message(message) for message in messages)
+    plain = tuple(_plain_message(message, limit) for message in messages)
     info = dict(info or {})
     tools = [tool.to_openai() if hasattr(tool, "to_openai") else tool for tool in info.get("tools", ())]
     try:
@@ -65,8 +76,8 @@ def checked_reply(messages: Any, reward: Any, terminated: Any, truncated: Any, i
     except (TypeError, ValueError, RecursionError) as error:
         raise EnvError(f"info['tools']: expected JSON types, got {error}") from error
     total = len(written) + sum(len(message["content"]) + len(message.get("name", "")) for message in plain)
-    if total > MAX_REPLY_CHARS:
-        raise EnvError(f"expected at most {MAX_REPLY_CHARS} characters in a reply, got {total}")
+    if total > limit:
+        raise EnvError(f"expected at most {limit} characters in a reply, got {total}")
     number = float(reward)
     if not math.isfinite(number):
         raise EnvError(f"expected a finite reward, got {number}")
@@ -81,23 +92,23 @@ def checked_reply(messages: Any, reward: Any, terminated: Any, truncated: Any, i
     return EnvReply(plain, number, bool(terminated), bool(truncated), tuple(json.loads(written)), key, parts)
 
 
-def _plain_message(message: Any) -> Message:
+def _plain_message(message: Any, limit: int) -> Message:
     if not isinstance(message, dict) or not isinstance(message.get("content"), str):
         raise EnvError("expected messages with a 'role' and string 'content'")
     role, name = message.get("role"), message.get("name")
-    role = _as_str(role) if isinstance(role, str) else repr(type(role))
+    role = _as_str(role, limit) if isinstance(role, str) else repr(type(role))
     if role not in ROLES:
         raise EnvError(f"expected a message's role to be one of {', '.join(ROLES)}, got {role[:80]!r}")
-    plain = Message(role=role, content=_as_str(message["content"]))  # type: ignore[typeddict-item]
+    plain = Message(role=role, content=_as_str(message["content"], limit))  # type: ignore[typeddict-item]
     if isinstance(name, str):
-        plain["name"] = _as_str(name)
+        plain["name"] = _as_str(name, limit)
     return plain
 
 
-def _as_str(text: str) -> str:
+def _as_str(text: str, limit: int) -> str:
     length = str.__len__(text)
-    if length > MAX_REPLY_CHARS:
-        raise EnvError(f"expected at most {MAX_REPLY_CHARS} characters in a reply, got {length}")
+    if length > limit:
+        raise EnvError(f"expected at most {limit} characters in a reply, got {length}")
     # A subclass may lie in any method it overrides; the base's own iterator reads the characters.
     return text if type(text) is str else "".join(str.__iter__(text))
 
@@ -107,19 +118,24 @@ class Episode:
 
     Args:
         assignment: what to run.
-        tokenizer: the policy's.
+        prompts: tokenises what the environment says.
         max_context: longest sequence, in tokens.
         max_new_tokens: limit of one completion.
+        step_s: seconds an environment call may take.
+        episode_s: seconds the episode may take.
     """
 
     def __init__(
-        self, assignment: Assignment, tokenizer: ChatTokenizer, max_context: int, max_new_tokens: int
-    ) -> None:
+        self, assignment: Assignment, prompts: PromptCache, max_context: int, max_new_tokens: int,
+        step_s: float, episode_s: float,
+    ) -> None:  # fmt: skip
         self.assignment = assignment
-        self.tokenizer = tokenizer
+        self.prompts, self.tokenizer = prompts, prompts.tokenizer
+        self.step_s, self.episode_s = step_s, episode_s
         self.max_context, self.max_new_tokens = max_context, max_new_tokens
         self.env: TextEnv | None = None
-        self.job: Job | None = None
+        self.job: AnyJob | None = None
+        self.env_s = 0.0
         self.started = time.monotonic()
         self.waits_on = "start"
         self.turns = 0
@@ -129,7 +145,7 @@ class Episode:
         self._logprobs: list[float] = []
         self._experts: list[np.ndarray] = []
         self._messages: list[Message] = []
-        self._score = 0.0
+        self._turn_rewards: list[float] = []
         self._components: dict[str, float] = {}
         self._think_tokens = 0
         self._versions: list[int] = []
@@ -139,15 +155,21 @@ class Episode:
         """Name of the episode's session in its engine."""
         return self.assignment.id
 
+    @property
+    def opened(self) -> bool:
+        """True once the environment's opening has been taken."""
+        return bool(self._ids)
+
     def open(self, reply: EnvReply) -> Request:
         """Tokenise the opening and return the first request."""
         self._key = reply.key
         self._messages.extend(reply.messages)
-        return self._request(self.tokenizer.prompt_ids(reply.messages, reply.tools), continues=False)
+        ids = self.prompts.opening(reply.messages, reply.tools)
+        return self._request(ids, continues=False)
 
     def answer(self, reply: EnvReply) -> Request | StopReason:
         """Take an environment's answer; return the next request, or why the episode is over."""
-        self._score += reply.reward
+        self._turn_rewards.append(reply.reward)
         for name, value in reply.components.items():
             self._components[name] = self._components.get(name, 0.0) + value
         self._messages.extend(reply.messages)
@@ -155,7 +177,7 @@ class Episode:
             return StopReason.DONE
         if reply.truncated:
             return StopReason.MAX_TURNS
-        ids = self.tokenizer.continuation_ids(reply.messages)
+        ids = self.prompts.continuation(reply.messages)
         # Two more tokens are needed: one to sample, one to stop.
         if len(self._ids) + len(ids) + 2 >= self.max_context:
             return StopReason.MAX_TOKENS
@@ -203,7 +225,7 @@ class Episode:
         return Trajectory(
             assignment=assignment,
             stop=stop,
-            score=None if stop.is_failure else min(1.0, max(0.0, self._score)),
+            score=None if stop.is_failure else min(1.0, max(0.0, sum(self._turn_rewards))),
             ids=ids,
             mask=mask,
             logprobs=np.asarray(self._logprobs, np.float32),
@@ -211,6 +233,9 @@ class Episode:
             completion_tokens=int(mask.sum()),
             think_tokens=self._think_tokens,
             turns=self.turns,
+            # A completion that was cut short was never answered.
+            turn_rewards=self._turn_rewards + [0.0] * (self.turns - len(self._turn_rewards)),
+            env_s=self.env_s,
             messages=self._messages,
             components=self._components,
             policy_version=self._versions[0] if self._versions else 0,

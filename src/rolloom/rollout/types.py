@@ -128,6 +128,8 @@ class Trajectory:
         policy_version: version that sampled the first token.
         last_policy_version: version that sampled the last one.
         seconds: wall time of the episode.
+        turn_rewards: the environment's reward for each completion, in order; they sum to the score.
+        env_s: seconds spent in the environment's own calls.
         error: what failed, if something did.
     """
 
@@ -146,6 +148,8 @@ class Trajectory:
     policy_version: int = 0
     last_policy_version: int = 0
     seconds: float = 0.0
+    turn_rewards: list[float] = field(default_factory=list)
+    env_s: float = 0.0
     error: str = ""
 
     @property
@@ -178,6 +182,9 @@ class Trajectory:
             "tokens": self.completion_tokens,
             "think_tokens": self.think_tokens,
             "turns": self.turns,
+            "turn_rewards": self.turn_rewards,
+            "env_s": round(self.env_s, 4),
+            "seconds": round(self.seconds, 4),
             "policy_version": self.policy_version,
             "last_policy_version": self.last_policy_version,
             "components": self.components,
