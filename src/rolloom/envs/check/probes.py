@@ -30,6 +30,10 @@ STYLES = ("verbose", "medium", "compact")
 BAR = 0.05
 """A policy that does not look at the problem may earn this much on average, or the declared chance."""
 
+MIN_EPISODES = 12
+CLOSED_SET = 16
+"""Fewer different answers than this are choices that a prompt may list."""
+
 SPLITS: tuple[Split, Split] = ("train", "heldout")
 Make = Callable[[], TextEnv]
 
@@ -85,7 +89,7 @@ def gold(card: Card, make: Make, clock: Clock, count_tokens: Callable[[str], int
     for level in levels:
         stop, prompts, completions, turns = clock.until(0.2 / len(levels)), [], [], []
         for index in range(90):
-            if index >= 6 and time.monotonic() > stop:
+            if index >= MIN_EPISODES / 2 and time.monotonic() > stop:
                 break
             split, style = SPLITS[index % 2], STYLES[index % 3]
             try:
@@ -152,8 +156,12 @@ def blind(card: Card, make: Make, clock: Clock, answers: list[str]) -> None:
             policies[f"most common answer {answer[:20]!r}"] = constant(answer)
     chance = env.chance(level)
     bar = max(BAR, chance)
-    failed, close = [], []
+    failed, close, skipped = [], [], []
+    enough = clock.until(0.5)
     for name, policy in policies.items():
+        if time.monotonic() > enough:
+            skipped.append(name)
+            continue
         mean, count = _mean_reward(env, policy, level, clock.until(0.3 / len(policies)))
         card.policies[name] = round(mean, 4)
         if wilson_low(mean * count, count) > bar:
@@ -170,6 +178,9 @@ def blind(card: Card, make: Make, clock: Clock, answers: list[str]) -> None:
         best = max(card.policies, key=card.policies.__getitem__)
         text = f"{len(policies)} policies earn at most {card.policies[best]:.3f} ({best}), allowed {bar:.2f}"
         card.add("blind policies", "pass", text)
+    if skipped:
+        text = f"no time for {len(skipped)} of {len(policies)} policies: {', '.join(skipped)}"
+        card.add("blind policies", "warn", text, "give it more --seconds")
     if chance > BAR:
         card.add("chance", "warn", f"guessing pays {chance:.2f} by the environment's own word")
     if paid:
@@ -181,7 +192,7 @@ def blind(card: Card, make: Make, clock: Clock, answers: list[str]) -> None:
 def _mean_reward(env: TextEnv, policy: Policy, level: int, stop: float) -> tuple[float, int]:
     rewards: list[float] = []
     for seed in range(300):
-        if seed >= 12 and time.monotonic() > stop:
+        if seed >= MIN_EPISODES and time.monotonic() > stop:
             break
         messages, info = env.reset(seed=seed, options={"level": level, "split": "heldout"})
         rng, tools = np.random.default_rng(seed), info["tools"]
@@ -315,14 +326,16 @@ def _has_tools(env: TextEnv) -> bool:
     return bool(env.tools()) or env.max_turns > 1
 
 
-def leakage(card: Card, make: Make) -> None:
+def leakage(card: Card, make: Make, clock: Clock) -> None:
     """The answer does not stand in the prompt more often than other problems' answers do."""
     env = make()
     if getattr(env, "answer_in_prompt", False):
         card.add("leakage", "pass", "finding the answer in the prompt is the task, by the environment's word")
         return
-    prompts, answers = [], []
+    prompts, answers, stop = [], [], clock.until(0.1)
     for seed in range(60):
+        if seed >= 2 * MIN_EPISODES and time.monotonic() > stop:
+            break
         try:
             conversation = gold_episode(env, seed, env.levels[0], "train")[1]
         except NotImplementedError:
@@ -334,6 +347,10 @@ def leakage(card: Card, make: Make) -> None:
     common, times = Counter(answers).most_common(1)[0]
     if times > len(answers) / 2:
         card.add("leakage", "pass", f"no secret: most episodes end with {common[:40]!r}")
+        return
+    if len(set(answers)) < CLOSED_SET:
+        # Moves of a game or letters of a choice are listed in the prompt; the blind policies guess among them.
+        card.add("leakage", "pass", f"no secret: episodes end with one of {len(set(answers))} answers")
         return
     own = [_stands_in(answer, prompt) for answer, prompt in zip(answers, prompts, strict=True)]
     others = [

@@ -57,7 +57,7 @@ def check(
         "hostile answers": lambda: probes.hostile(card, make, clock),
         "determinism": lambda: probes.determinism(card, make, spec, kwargs),
         "splits": lambda: probes.splits(card, make, clock),
-        "leakage": lambda: probes.leakage(card, make),
+        "leakage": lambda: probes.leakage(card, make, clock),
         "state": lambda: probes.isolation(card, make),
         "gymnasium": lambda: probes.gymnasium_checker(card, make),
         "throughput": lambda: probes.throughput(card, make, clock),
