@@ -21,6 +21,8 @@ FULL = "landlock+seccomp+rlimits"
 NO_FILES = "seccomp+rlimits"
 NONE = "none"
 LEVELS = (FULL, NO_FILES, NONE)
+WORKSPACE_LEVELS = (f"namespaces+uid+{FULL}", f"namespaces+{FULL}", f"uid+{FULL}", FULL, NONE)
+"""Of commands in a workspace; `uid` is a user of its own. They need files: there is none without Landlock."""
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 LANDLOCK_CREATE, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT = 444, 445, 446
@@ -72,7 +74,12 @@ class Unsupported(Exception):
     """A part of the confinement is missing on this kernel; the message says which."""
 
 
-def _check(result: int, what: str) -> int:
+def check(result: int, what: str) -> int:
+    """Return the result of a call to the kernel.
+
+    Raises:
+        Unsupported: it failed.
+    """
     if result < 0:
         raise Unsupported(f"{what}: {os.strerror(ctypes.get_errno())}")
     return result
@@ -84,14 +91,37 @@ def prctl(option: int, value: int, what: str) -> None:
     Raises:
         Unsupported: the kernel refused.
     """
-    _check(
+    check(
         _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)),
         what,
     )
 
 
-def _syscall(number: int, *arguments: object) -> int:
+def prctl_quietly(option: int, value: int) -> None:
+    """Set an option of this process if the kernel lets us."""
+    _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def syscall(number: int, *arguments: object) -> int:
+    """Make a system call by its number."""
     return _libc.syscall(ctypes.c_long(number), *arguments)
+
+
+def create_ruleset(abi: int) -> int:
+    """Return the descriptor of a Landlock ruleset that denies all this version can deny.
+
+    Raises:
+        Unsupported: the kernel refused.
+    """
+    attributes = [(1 << FS_RIGHTS_BY_ABI.get(abi, FS_RIGHTS_NEWEST)) - 1]
+    if abi >= 4:
+        attributes.append(0b11)  # TCP bind and connect
+    if abi >= 6:
+        attributes.append(0b11)  # abstract Unix sockets and signals to processes outside
+    raw = struct.pack(f"={len(attributes)}Q", *attributes)
+    return check(
+        syscall(LANDLOCK_CREATE, raw, ctypes.c_size_t(len(raw)), ctypes.c_uint(0)), "Landlock ruleset"
+    )
 
 
 def build_ruleset() -> int:
@@ -100,32 +130,42 @@ def build_ruleset() -> int:
     Raises:
         Unsupported: the kernel has no Landlock, or it is switched off.
     """
-    abi = _check(_syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "Landlock")
-    attributes = [(1 << FS_RIGHTS_BY_ABI.get(abi, FS_RIGHTS_NEWEST)) - 1]
-    if abi >= 4:
-        attributes.append(0b11)  # TCP bind and connect
-    if abi >= 6:
-        attributes.append(0b11)  # abstract Unix sockets and signals to processes outside
-    raw = struct.pack(f"={len(attributes)}Q", *attributes)
-    ruleset = _check(
-        _syscall(LANDLOCK_CREATE, raw, ctypes.c_size_t(len(raw)), ctypes.c_uint(0)), "Landlock ruleset"
-    )
+    abi = check(syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "Landlock")
+    ruleset = create_ruleset(abi)
     for root in filter(os.path.isdir, sys.path):
-        _allow(ruleset, root, READ_DIR)
+        allow(ruleset, root, READ_DIR)
         for entry in os.scandir(root):
             if entry.name not in ("site-packages", "dist-packages"):
-                _allow(ruleset, entry.path, READ_FILE)
+                allow(ruleset, entry.path, READ_FILE)
     return ruleset
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def allow(ruleset: int, path: str, rights: int) -> None:
+    """Grant Landlock rights on a file, or on a directory and all below it.
+
+    Raises:
+        Unsupported: the kernel refused.
+    """
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     rule = struct.pack("=Qi", rights, descriptor)
-    _check(
-        _syscall(LANDLOCK_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint(0)),
+    check(
+        syscall(LANDLOCK_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint(0)),
         "Landlock rule",
     )
     os.close(descriptor)
+
+
+def call_table(machine: str) -> tuple[int, dict[str, int]]:
+    """Return an architecture's audit number and the numbers of its system calls.
+
+    Raises:
+        Unsupported: not known here.
+    """
+    if machine not in ARCHITECTURES:
+        raise Unsupported(
+            f"seccomp filter: no system call table for {machine!r}, only {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[machine]
 
 
 def build_filter(may_open: bool) -> bytes:
@@ -137,12 +177,7 @@ def build_filter(may_open: bool) -> bytes:
     Raises:
         Unsupported: this processor's system calls are not known here.
     """
-    machine = platform.machine()
-    if machine not in ARCHITECTURES:
-        raise Unsupported(
-            f"seccomp filter: no system call table for {machine!r}, only {', '.join(ARCHITECTURES)}"
-        )
-    audit_arch, numbers = ARCHITECTURES[machine]
+    audit_arch, numbers = call_table(platform.machine())
     code = [(_LOAD, 0, 0, 4), (_JEQ, 1, 0, audit_arch), (_RET, 0, 0, _KILL)]
     code += [(_LOAD, 0, 0, 0), (_JGE, 0, 1, _X32_BIT), (_RET, 0, 0, _KILL)]
     for name, number in numbers.items():
@@ -210,19 +245,43 @@ class Confinement:
         if self.level == NONE:
             return
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-        nothing = struct.pack("6I", 0, 0, 0, 0, 0, 0)
-        version_3_self = struct.pack("=Ii", 0x20080522, 0)
-        _check(_libc.capset(version_3_self, nothing), "dropping capabilities")
+        drop_capabilities()
         if self.level == FULL:
-            restrict = _syscall(LANDLOCK_RESTRICT, ctypes.c_int(self.ruleset), ctypes.c_uint(0))
-            _check(restrict, "Landlock restriction")
+            restrict(self.ruleset)
             os.close(self.ruleset)
-        header = ctypes.create_string_buffer(self._header, len(self._header))
-        filter_mode = ctypes.c_ulong(2)
-        _check(
-            _libc.prctl(PR_SET_SECCOMP, filter_mode, header, ctypes.c_ulong(0), ctypes.c_ulong(0)),
-            "seccomp filter",
-        )
+        install_filter(self._header)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability.
+
+    Raises:
+        Unsupported: the kernel refused.
+    """
+    nothing = struct.pack("6I", 0, 0, 0, 0, 0, 0)
+    version_3_self = struct.pack("=Ii", 0x20080522, 0)
+    check(_libc.capset(version_3_self, nothing), "dropping capabilities")
+
+
+def restrict(ruleset: int) -> None:
+    """Enter a Landlock ruleset for good.
+
+    Raises:
+        Unsupported: the kernel refused.
+    """
+    result = syscall(LANDLOCK_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint(0))
+    check(result, "Landlock restriction")
+
+
+def install_filter(header: bytes) -> None:
+    """Enter a seccomp filter for good; the program that the header points to must still be alive.
+
+    Raises:
+        Unsupported: the kernel refused.
+    """
+    pointer = ctypes.create_string_buffer(header, len(header))
+    zero = ctypes.c_ulong(0)
+    check(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), pointer, zero, zero), "seccomp filter")
 
 
 def die_with_parent(parent: int, signal_number: int) -> None:
@@ -255,5 +314,5 @@ def probe(confinement: Confinement) -> None:
 
 def _syscall_by_name(name: str) -> None:
     number = {"socket": {"x86_64": 41, "aarch64": 198}}[name][platform.machine()]
-    if _syscall(number, ctypes.c_int(1), ctypes.c_int(1), ctypes.c_int(0)) < 0:
+    if syscall(number, ctypes.c_int(1), ctypes.c_int(1), ctypes.c_int(0)) < 0:
         raise OSError(ctypes.get_errno(), name)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 PRELOADED = (
     "abc", "array", "bisect", "cmath", "collections", "contextlib", "copy", "dataclasses", "datetime",
     "decimal", "enum", "fractions", "functools", "heapq", "io", "itertools", "json", "math", "numbers",
-    "operator", "queue", "random", "re", "statistics", "string", "struct", "textwrap", "threading", "time", "typing",
+    "operator", "queue", "random", "re", "statistics", "string", "struct", "textwrap", "threading", "time",
+    "typing",
 )  # fmt: skip
 RESULT_FD, RUN_FD, RULESET_FD = 3, 4, 5
 

@@ -82,7 +82,7 @@ def run_threads_in_line() -> None:
 
 
 def run_program(source: str) -> None:
-    """Run the submission as `__main__`; never returns. A failure is exit status 1 and a last line on stderr."""
+    """Run the submission as `__main__`; never returns. A failure: exit status 1, a last line on stderr."""
     status = 0
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main

@@ -26,6 +26,11 @@ OPT_OUT_HINT = (
 class Zygote:
     """One running fork server.
 
+    Args:
+        levels: to try, best first.
+        program: what to run: the fork server of code, or the keeper server of workspaces.
+        settings: further arguments of it.
+
     Attributes:
         isolation: the level its runs get.
         pid: its process id.
@@ -34,11 +39,14 @@ class Zygote:
         SandboxError: it did not start, or no level asked for holds on this machine.
     """
 
-    def __init__(self, levels: tuple[str, ...]) -> None:
+    def __init__(
+        self, levels: tuple[str, ...], program: Path = FORK_SERVER, settings: tuple[str, ...] = ()
+    ) -> None:
         if sys.platform != "linux":
             raise SandboxError(
                 f"the sandbox needs Linux, this is {sys.platform}; run rolloom in a Linux container"
             )
+        self._program, self._settings = program, settings
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._ended = threading.Event()
         started: list[subprocess.Popen[bytes] | OSError] = []
@@ -71,12 +79,12 @@ class Zygote:
             "-B",
             "-X",
             "utf8",
-            str(FORK_SERVER),
+            str(self._program),
             str(theirs.fileno()),
         ]
         try:
             process = subprocess.Popen(
-                [*command, str(os.getpid()), ",".join(levels)],
+                [*command, str(os.getpid()), ",".join(levels), *self._settings],
                 env={"PYTHONHASHSEED": "0"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -138,7 +146,7 @@ class Zygote:
         self._control.close()
 
 
-_zygotes: dict[str, Zygote] = {}
+_zygotes: dict[tuple[str, ...], Zygote] = {}
 _lock = threading.Lock()
 
 
@@ -154,21 +162,24 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def resolve_levels(isolation: str | None) -> tuple[str, ...]:
+def resolve_levels(
+    isolation: str | None, best: tuple[str, ...] = (confine.FULL, confine.NO_FILES)
+) -> tuple[str, ...]:
     """Return the levels to try, best first.
 
     Args:
         isolation: a level, `auto` (the best that works, never `none`), or None for the environment variable
             `ROLLOOM_SANDBOX_ISOLATION` or `auto`.
+        best: what `auto` stands for.
 
     Raises:
         SandboxError: not a level.
     """
     wanted = isolation or os.environ.get(OPT_OUT_VARIABLE) or AUTO
     if wanted == AUTO:
-        return (confine.FULL, confine.NO_FILES)
-    if wanted not in confine.LEVELS:
-        known = (AUTO, *confine.LEVELS)
+        return best
+    known = (AUTO, *best, confine.NONE)
+    if wanted not in known:
         raise SandboxError(
             f"isolation: expected one of {known}, got {wanted!r}.{did_you_mean(wanted, known)}"
         )
@@ -181,10 +192,18 @@ def get_zygote(isolation: str | None) -> Zygote:
     Raises:
         SandboxError: the level is unknown or does not hold here.
     """
-    levels = resolve_levels(isolation)
-    key = ",".join(levels)
+    return get_server(resolve_levels(isolation), FORK_SERVER)
+
+
+def get_server(levels: tuple[str, ...], program: Path, settings: tuple[str, ...] = ()) -> Zygote:
+    """Return this process's running server of a program and levels, starting one where there is none.
+
+    Raises:
+        SandboxError: no level holds here.
+    """
+    key = (program.name, *levels)
     with _lock:
         zygote = _zygotes.get(key)
         if zygote is None or not zygote.alive:
-            zygote = _zygotes[key] = Zygote(levels)
+            zygote = _zygotes[key] = Zygote(levels, program, settings)
         return zygote

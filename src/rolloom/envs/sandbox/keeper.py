@@ -1,0 +1,413 @@
+"""The keeper server: forks a keeper for each workspace, which runs its commands one after another.
+
+Started by `zygote.py` as a program with an empty environment; holds no tests and no expected values. Each
+request is one byte that carries the session socket. A keeper sets its workspace up, hands over a descriptor
+of it, then takes commands; when its session ends, because the worker closed it or died, it kills what runs
+and removes what is left. It outlives its server, and nothing outlives it.
+
+Usage: keeper.py CONTROL_FD PARENT_PID LEVEL[,LEVEL...] SETTINGS_JSON
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rolloom.envs.sandbox import confine, namespaces, shell, tree
+
+_PR_SET_CHILD_SUBREAPER = 36
+_LOOK_AT_DISK_S = 0.1
+MAX_MESSAGE = 1 << 17
+
+
+def load_sibling(name: str) -> ModuleType:
+    """Return the module beside this file, without importing the package (this interpreter cannot see it)."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if not TYPE_CHECKING:
+    confine, shell_calls = load_sibling("confine"), load_sibling("shell_calls")
+    namespaces, tree, shell = load_sibling("namespaces"), load_sibling("tree"), load_sibling("shell")
+
+
+def mapped(uid: int) -> bool:
+    """True when a user of this number exists in our user namespace."""
+    with open("/proc/self/uid_map") as file:
+        spans = [list(map(int, line.split())) for line in file]
+    return any(first <= uid < first + count for first, _, count in spans)
+
+
+def own_uid() -> int:
+    """Return a user number that nobody else has, for this process's workspace.
+
+    Raises:
+        confine.Unsupported: none is mapped.
+    """
+    for uid in (1_600_000_000 + os.getpid(), 40_000 + os.getpid() % 20_000):
+        if mapped(uid):
+            return uid
+    raise confine.Unsupported("no user number is free for a workspace")
+
+
+def tasks_of(uid: int) -> int:
+    """Return how many processes and threads a user has."""
+    count = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
+
+
+class Keeper:
+    """One workspace.
+
+    Args:
+        level: of `confine.WORKSPACE_LEVELS`.
+        settings: `{"readable", "hidden"}`, paths of the system and what in them is not to be read.
+        request: `{"path", "disk_bytes", "inodes", "processes", "memory_mb"}`.
+
+    Attributes:
+        work: path of the workspace as commands see it.
+        temporary: path of its directory for temporary files.
+        owner: user that owns its files; None where that is us.
+
+    Raises:
+        confine.Unsupported: the level is missing here.
+        OSError: the same.
+    """
+
+    def __init__(self, level: str, settings: dict[str, Any], request: dict[str, Any]) -> None:
+        self.level, self.request = level, request
+        self.namespaces = level.startswith("namespaces")
+        self.confined = level != confine.NONE
+        self.null = os.open(os.devnull, os.O_RDWR)
+        uid = own_uid() if "uid+" in level else None
+        if uid is None and self.confined and not self.namespaces and os.geteuid() == 0:
+            raise confine.Unsupported("processes of root cannot be counted, and root needs a user of its own")
+        self.owner = uid
+        readable = [path for path in settings["readable"] if os.path.exists(path)]
+        if self.namespaces:
+            plain_user = os.geteuid() != 0
+            namespaces.unshare(user=plain_user)
+            inner = namespaces.INNER_UID if uid is None else uid
+            namespaces.enter_new_root(readable, inner, request["disk_bytes"], request["inodes"])
+            self.work, self.temporary, self.base = namespaces.WORKSPACE, namespaces.TEMPORARY, ""
+            readable += namespaces.USERS
+        else:
+            self.base = request["path"]
+            self.work, self.temporary = f"{self.base}/work", f"{self.base}/tmp"
+            os.mkdir(self.base, 0o711)
+            for path in (self.work, self.temporary):
+                os.mkdir(path, 0o700)
+                if uid is not None:
+                    os.chown(path, uid, uid)
+        confine.prctl(_PR_SET_CHILD_SUBREAPER, 1, "subreaper")
+        self.ruleset, self.program = -1, b""
+        if self.confined:
+            writable = (self.work, self.temporary)
+            self.ruleset = shell.build_ruleset(readable, settings["hidden"], writable)
+            alone = self.namespaces or uid is not None
+            self.program = shell.build_filter(
+                metadata=alone, signals=alone or shell.landlock_abi() >= 6, groups=self.namespaces
+            )
+        self.environment = {
+            "PATH": ":".join(settings["path"]),
+            "HOME": self.work,
+            "TMPDIR": self.temporary,
+            "USER": "agent",
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+
+    def serve(self, session: socket.socket) -> None:
+        """Hand over the workspace, run commands until the session ends, then clean up."""
+        work = os.open(self.work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        told = {"isolation": self.level, "work": self.work, "owner": self.owner}
+        socket.send_fds(session, [json.dumps(told).encode()], [work])
+        os.close(work)
+        try:
+            while True:
+                message, descriptors, _, _ = socket.recv_fds(session, MAX_MESSAGE, 2)
+                if not message:
+                    return
+                command = json.loads(message)
+                reply = self.run(command, descriptors, session)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                session.send(json.dumps(reply).encode())
+        except OSError:
+            return
+        finally:
+            self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove what is left; a workspace in memory vanishes by itself."""
+        if self.base:
+            for path in (self.work, self.temporary):
+                tree.remove_tree(path)
+            with contextlib.suppress(OSError):
+                os.rmdir(self.base)
+
+    def run(
+        self,
+        command: dict[str, Any],
+        descriptors: list[int],
+        session: socket.socket | None,
+        instead: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """Run one command to its end, its deadline, or the end of the session.
+
+        Args:
+            command: `{"command", "timeout_s", "cpu_s"}`.
+            descriptors: what it gets as output, and, if there is a second, as input.
+            session: watched meanwhile; its end ends the command.
+            instead: called, confined, instead of executing the command.
+
+        Returns:
+            `{"status", "cpu_s", "why"}`, or `{"error"}` when it could not be confined.
+        """
+        reader, writer = os.pipe()
+        processes = self.request["processes"]
+        if self.confined and not self.namespaces and self.owner is None:
+            processes += tasks_of(os.geteuid())
+        limits = shell.Limits(
+            command["cpu_s"], self.request["memory_mb"], processes, self.request["disk_bytes"]
+        )
+        pid = namespaces.clone_into_new_pids() if self.namespaces else os.fork()
+        if pid == 0:
+            self._become(command, descriptors, limits, writer, instead)
+        os.close(writer)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        said = b""
+        while chunk := os.read(reader, 1024):
+            said += chunk
+        os.close(reader)
+        why = "" if said == b"." else "error"
+        if not why:
+            why = self._watch(pid, time.monotonic() + command["timeout_s"], session)
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+        _, status, usage = os.wait4(pid, 0)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        if why == "error":
+            return {"error": said.lstrip(b".").decode(errors="replace") or "the keeper lost its child"}
+        return {"status": status, "cpu_s": usage.ru_utime + usage.ru_stime, "why": why}
+
+    def _become(
+        self,
+        command: dict[str, Any],
+        descriptors: list[int],
+        limits: shell.Limits,
+        alive: int,
+        instead: Callable[[], None] | None,
+    ) -> None:
+        """In the child: confine it and execute the command. Never returns."""
+        try:
+            os.setpgid(0, 0)
+            output = descriptors[0] if descriptors else self.null
+            given = descriptors[1] if len(descriptors) > 1 else self.null
+            os.dup2(given, 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.chdir(self.work)
+            uid = self.owner if self.confined else None
+            shell.become(uid, limits, self.ruleset, self.program, alive)
+            if instead is not None:
+                instead()
+                os._exit(0)
+            # Everything above 2 is closed by the execution, which is what tells the keeper that it worked.
+            os.execve("/bin/sh", ["sh", "-c", command["command"]], self.environment)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.write(alive, f"{type(error).__name__}: {error}".encode(errors="replace")[:500])
+        finally:
+            os._exit(126)
+
+    def _watch(self, pid: int, deadline: float, session: socket.socket | None) -> str:
+        """Wait for a command; return "", or why it has to be killed."""
+        ended = os.pidfd_open(pid)
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        if session is not None:
+            poll.register(session, select.POLLIN)
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                pause = min(left, _LOOK_AT_DISK_S) if self.base else left
+                ready = {descriptor for descriptor, _ in poll.poll(pause * 1000 + 1)}
+                if ended in ready:
+                    return "disk" if self.base and self._disk_is_full() else ""
+                if ready:
+                    return "closed"
+                if self.base and self._disk_is_full():
+                    return "disk"
+            return "timeout"
+        finally:
+            os.close(ended)
+
+    def _disk_is_full(self) -> bool:
+        """True when the workspace on disk holds more than its share."""
+        total = count = 0
+        for path in (self.work, self.temporary):
+            with contextlib.suppress(OSError):
+                root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    for _, info in tree.walk(root, self.request["inodes"] + 1):
+                        total, count = total + info.st_blocks * 512, count + 1
+                finally:
+                    os.close(root)
+        return total > self.request["disk_bytes"] or count > self.request["inodes"]
+
+
+def forbidden(keeper: Keeper, outside: list[int]) -> None:
+    """Check, in a confined process, that what must be denied is denied.
+
+    Raises:
+        confine.Unsupported: something that must be denied works.
+    """
+
+    def make_socket() -> None:
+        socket.socket(socket.AF_UNIX).close()
+
+    attempts: dict[str, Callable[[], Any]] = {
+        "open a socket": make_socket,
+        "read a file outside": lambda: os.open(os.path.abspath(__file__), os.O_RDONLY),
+        "read another process's files": lambda: os.open(f"/proc/{outside[0]}/environ", os.O_RDONLY),
+        "write to the system": lambda: os.open("/usr/.rolloom-probe", os.O_WRONLY | os.O_CREAT),
+        "write beside the workspace": lambda: os.open("/.rolloom-probe", os.O_WRONLY | os.O_CREAT),
+        "change the system's modes": lambda: os.chmod("/usr", 0o755),
+        "make a namespace": lambda: namespaces.unshare(user=True),
+        "make a device": lambda: os.mknod("probe-device", 0o20600, os.makedev(1, 3)),
+    }
+    for what, attempt in attempts.items():
+        with contextlib.suppress(OSError):
+            attempt()
+            raise confine.Unsupported(f"{keeper.level} is set up but a command can still {what}")
+    for pid in outside:
+        with contextlib.suppress(OSError):
+            os.kill(pid, 0)
+            if pid != os.getpid():
+                raise confine.Unsupported(f"{keeper.level} is set up but a command can still signal {pid}")
+
+
+def probe(level: str, settings: dict[str, Any], path: str) -> None:
+    """Set up a workspace, check what its commands can and cannot do, and remove it.
+
+    Raises:
+        confine.Unsupported: the level does not hold here.
+        OSError: the same.
+    """
+    outside = [os.getpid(), os.getppid()]
+    request = {"path": path, "disk_bytes": 1 << 20, "inodes": 64, "processes": 16, "memory_mb": 1024}
+    keeper = Keeper(level, settings, request)
+    try:
+        limits = {"command": "", "timeout_s": 10.0, "cpu_s": 5}
+        if keeper.confined:
+            denied = keeper.run(limits, [], None, instead=lambda: forbidden(keeper, outside))
+            if denied.get("error") or denied["status"]:
+                raise confine.Unsupported(denied.get("error") or f"the probe ended with {denied}")
+        reader, writer = os.pipe()
+        # In a pipeline, so that it shows that commands can start processes, write files and read them.
+        line = "echo works > file && cat < file | cat"
+        done = keeper.run(limits | {"command": line}, [writer], None)
+        os.close(writer)
+        said = os.read(reader, 1000)
+        if done.get("error") or said != b"works\n":
+            raise confine.Unsupported(f"a command failed: {done}, {said.decode(errors='replace')}")
+    finally:
+        keeper.clean_up()
+
+
+def find_level(levels: list[str], settings: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """Return the first level that a forked probe proves to hold, and what was wrong with those before it."""
+    wrong: list[str] = []
+    for level in levels:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                probe(level, settings, f"{settings['directory']}/rolloom-probe-{os.getpid()}")
+            except BaseException as error:
+                os.write(writer, str(error).encode(errors="replace")[:500])
+                os._exit(1)
+            os._exit(0)
+        os.close(writer)
+        problem = os.read(reader, 500).decode(errors="replace")
+        status = os.waitpid(pid, 0)[1]
+        os.close(reader)
+        if not problem and not status:
+            return level, wrong
+        wrong.append(f"{level}: {problem or f'the probe died (wait status {status})'}")
+    return None, wrong
+
+
+def keep(level: str, settings: dict[str, Any], session: socket.socket) -> None:
+    """In a forked child: be the keeper of one workspace. Never returns."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.setsid()
+        request = json.loads(session.recv(MAX_MESSAGE))
+        try:
+            keeper = Keeper(level, settings, request)
+        except (confine.Unsupported, OSError) as error:
+            session.send(json.dumps({"error": str(error)[:500]}).encode())
+        else:
+            keeper.serve(session)
+    finally:
+        os._exit(0)
+
+
+def main() -> None:
+    """Become the keeper server."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.umask(0o022)
+    confine.die_with_parent(int(sys.argv[2]), signal.SIGTERM)
+    os.chdir("/")
+    settings = json.loads(sys.argv[4])
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    level, wrong = find_level(sys.argv[3].split(","), settings)
+    control.sendall(json.dumps({"isolation": level, "wrong": wrong}).encode() + b"\n")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while level is not None:
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not message:
+            return
+        session = socket.socket(fileno=descriptors[0])
+        if os.fork() == 0:
+            control.close()
+            keep(level, settings, session)
+        session.close()
+
+
+if __name__ == "__main__":
+    main()
