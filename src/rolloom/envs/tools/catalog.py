@@ -18,6 +18,12 @@ SPECS: tuple[EnvSpec, ...] = (
         "choose functions and their arguments for a request, in one turn, scored by call equivalence",
     ),
     EnvSpec(
+        "tools/calculator-v0",
+        "rolloom.envs.tools.calculator:Calculator",
+        "tools",
+        "exact arithmetic on numbers too large for the head, with calculator functions",
+    ),
+    EnvSpec(
         "tools/mcp-v0",
         "rolloom.envs.tools.mcp_stockroom:McpStockroom",
         "tools",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ import rolloom
 from rolloom.envs.adapters.mcp import McpEnv
 from rolloom.envs.errors import EnvError, ToolError
 from rolloom.envs.parsing import render_call
-from rolloom.envs.tools.solver import Move, Tools, next_move, think
+from rolloom.envs.tools.solver import CountingTools, SolvedEnv, Tools
 from rolloom.envs.tools.stockroom import Stockroom
-from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style
+from rolloom.envs.types import AssistantTurn, Message, Messages, Reply
 
 COLOURS = ("red", "blue", "green", "black", "white", "grey", "yellow", "brown", "silver", "purple")
 SIZES = ("small", "large", "long", "short", "heavy", "light", "wide", "narrow")
@@ -41,11 +40,10 @@ LEVELS = (
     (40, (4, 5), ("move", "quantity", "discount", "like", "empty"), 3),
     (48, (5, 7), ("quantity", "discount", "like", "empty"), 4),
 )
-SPARE_TURNS = 3
 Job = dict[str, Any]
 
 
-class McpStockroom(McpEnv):
+class McpStockroom(SolvedEnv, McpEnv):
     """Look up and change a stockroom through the tools of an MCP server (official SDK, over stdio).
 
     The request names items and jobs to do in order, then asks for a sum of prices. The reward is 1.0 when the
@@ -65,6 +63,7 @@ class McpStockroom(McpEnv):
     env = {"PYTHONPATH": str(Path(rolloom.__file__).parent.parent)}  # noqa: RUF012  # never changed
     hidden = ("load", "dump")
     session = "process"
+    reminder = "The request has to be worked through in order."
 
     def generate(self, rng: np.random.Generator, level: int) -> dict[str, Any]:
         """Return `{"items", "jobs", "asked"}`."""
@@ -123,9 +122,8 @@ class McpStockroom(McpEnv):
         """Allow one call a turn, and work out what the stockroom should become."""
         await super().begin()
         wanted = Stockroom(self.problem["items"])
-        calls = _work(self.problem, wanted)
+        self.limit_turns(_work(self.problem, wanted))
         self._wanted, self._answer = wanted.items, str(_sum(self.problem, wanted))
-        self.max_turns = calls + SPARE_TURNS  # pyright: ignore[reportAttributeAccessIssue]
 
     async def setup(self) -> None:
         """Load the episode's items into the server."""
@@ -144,16 +142,9 @@ class McpStockroom(McpEnv):
         parts = {"correct": right, "answer_right": float(answered), "state_right": float(state)}
         return Reply(reward=right, done=True, components=parts)
 
-    def gold(self) -> str:
-        """Return the next call that the results so far leave to be made, or the answer."""
-        return self._next().content()
-
-    def thought(self, style: Style, rng: np.random.Generator) -> str:
-        """Return the thought before `gold`."""
-        return think(self._next(), style, rng, "The request has to be worked through in order.")
-
-    def _next(self) -> Move:
-        return next_move(partial(_follow, self.problem), self.calls)
+    def solution(self, tools: Tools) -> int:
+        """Do the jobs in order and add up the prices."""
+        return _follow(self.problem, tools)
 
     def attacks(self) -> dict[str, str]:
         """Return attempts to reach the hidden tools, and the answer without the jobs."""
@@ -195,21 +186,6 @@ def _told(job: Job) -> str:
     return f"Give {item} the price that the {job['like']} has by then"
 
 
-class _Direct:
-    """The same calls, done on a stockroom at once, and counted."""
-
-    def __init__(self, room: Stockroom) -> None:
-        self.count = 0
-        self._do = {
-            **{"find_items": room.find, "get_item": room.get, "list_bin": room.in_bin},
-            **{"move_item": room.move, "change_quantity": room.change_quantity, "set_price": room.set_price},
-        }
-
-    def call(self, name: str, why: str, **arguments: Any) -> Any:
-        self.count += 1
-        return self._do[name](**arguments)
-
-
 def _follow(problem: dict[str, Any], tools: Tools) -> int:
     """Do a problem's jobs through `tools.call` and return the sum that is asked for."""
     known: dict[str, str] = {}
@@ -244,9 +220,14 @@ def _follow(problem: dict[str, Any], tools: Tools) -> int:
 
 def _work(problem: dict[str, Any], room: Stockroom) -> int:
     """Do a problem's jobs on a stockroom; return the number of calls that it took."""
-    direct = _Direct(room)
-    _follow(problem, direct)
-    return direct.count
+    tools = CountingTools(
+        {
+            **{"find_items": room.find, "get_item": room.get, "list_bin": room.in_bin},
+            **{"move_item": room.move, "change_quantity": room.change_quantity, "set_price": room.set_price},
+        }
+    )
+    _follow(problem, tools)
+    return tools.count
 
 
 def _sum(problem: dict[str, Any], room: Stockroom) -> int:

@@ -3,18 +3,20 @@
 `solution(tools)` asks `tools.call(name, why, **arguments)` for what it needs and returns the answer.
 `next_move` runs it over the results that the episode has brought so far: either it comes to a call that has
 not been made yet, which is the next move, or it ends with the answer. A failed call is made again.
+`SolvedEnv` is the base of the environments here that work so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from rolloom.envs.parsing import render_call
+from rolloom.envs.tool import ToolEnv
 from rolloom.envs.types import Style, ToolCall
 
 MAX_SHOWN = 80
@@ -111,3 +113,49 @@ def think(move: Move, style: Style, rng: np.random.Generator, reminder: str = ""
     if rng.random() < 0.7:
         parts.append(f"Wait, let me check: {step} That is right.")
     return " ".join(filter(None, parts))
+
+
+class SolvedEnv(ToolEnv):
+    """A `ToolEnv` whose gold and thoughts come from `solution`.
+
+    Attributes:
+        reminder: what a verbose thought says first.
+        spare_turns: turns beyond one for each call of the solution and one for the answer.
+    """
+
+    reminder: str = "Let me work through this one call at a time."
+    spare_turns: int = 3
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._turns_given = kwargs.get("max_turns") is not None
+
+    def solution(self, tools: Tools) -> Any:
+        """Solve `self.problem` through `tools` and return the answer."""
+        raise NotImplementedError
+
+    def limit_turns(self, calls: int) -> None:
+        """Set the limit of an episode whose solution makes so many calls, unless the user has set one."""
+        if not self._turns_given:
+            turns = calls + 1 + self.spare_turns
+            self.max_turns = turns  # pyright: ignore[reportAttributeAccessIssue]  # depends on the problem
+
+    def gold(self) -> str:
+        """Return the next call that the results so far leave to be made, or the answer."""
+        return next_move(self.solution, self.calls).content()
+
+    def thought(self, style: Style, rng: np.random.Generator) -> str:
+        """Return the thought before `gold`."""
+        return think(next_move(self.solution, self.calls), style, rng, self.reminder)
+
+
+class CountingTools:
+    """Tools that answer at once, counted: `call(name)` is `functions[name]`."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
+        self._functions, self.count = functions, 0
+
+    def call(self, name: str, why: str, **arguments: Any) -> Any:
+        """Return what the function returns."""
+        self.count += 1
+        return self._functions[name](**arguments)
