@@ -19,4 +19,16 @@ SPECS: tuple[EnvSpec, ...] = (
         "agent",
         "mail, calendar, customers, orders, tasks and files behind 29 tools; scored by the final state",
     ),
+    EnvSpec(
+        "agent/retail-v0",
+        f"{_HERE}.dialogue.retail:Retail",
+        "agent",
+        "serve a shop's customer by a policy; scored by the database, what was told and the rules",
+    ),
+    EnvSpec(
+        "agent/banking-v0",
+        f"{_HERE}.dialogue.banking:Banking",
+        "agent",
+        "serve a bank's customer by a policy; scored by the database, what was told and the rules",
+    ),
 )
