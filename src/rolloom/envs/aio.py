@@ -79,5 +79,8 @@ def drive(coroutine: Coroutine[Any, Any, T], waits: bool) -> T:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value
+    except RuntimeError as error:
+        if "no running event loop" not in str(error):
+            raise
     coroutine.close()
     raise EnvError("an environment that is not declared asynchronous waited; set `asynchronous = True`")

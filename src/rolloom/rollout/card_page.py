@@ -16,6 +16,8 @@ td.text, th.text { text-align: left; white-space: normal; }
 .grade { display: inline-block; min-width: 1.8em; text-align: center; border-radius: 5px; color: #fff;
   font-weight: 700; padding: 0 .3em; }
 .gradeA, .gradeB { background: #0b6b3a; } .gradeC { background: #8a5a00; } .gradeF { background: #a3242b; }
+.grid2 { align-items: start; margin: 1rem 0; }
+th:first-child.text { width: 9rem; }
 .pass { color: var(--good); } .warn { color: #b06a00; } .fail { color: var(--bad); font-weight: 650; }
 """
 SHOWN_CHARS = 6_000

@@ -349,7 +349,7 @@ def leakage(card: Card, make: Make, clock: Clock) -> None:
         card.add("leakage", "pass", f"no secret: most episodes end with {common[:40]!r}")
         return
     if len(set(answers)) < CLOSED_SET:
-        # Moves of a game or letters of a choice are listed in the prompt; the blind policies guess among them.
+        # Moves of a game or letters of a choice stand in the prompt; the blind policies guess among them.
         card.add("leakage", "pass", f"no secret: episodes end with one of {len(set(answers))} answers")
         return
     own = [_stands_in(answer, prompt) for answer, prompt in zip(answers, prompts, strict=True)]
