@@ -120,6 +120,7 @@ class Office(ToolEnv):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._limited = "max_turns" in kwargs
         self._company: Company | None = None
         self._wanted: dict[str, list[str]] = {}
         self._source: np.random.Generator | None = None
@@ -157,7 +158,8 @@ class Office(ToolEnv):
             self._wanted = self._company.state()
         self._source = None
         self.__dict__.pop("_tools", None)
-        self.max_turns = self.problem["turns"]  # pyright: ignore[reportAttributeAccessIssue]  # by problem
+        if not self._limited:
+            self.max_turns = self.problem["turns"]  # pyright: ignore[reportAttributeAccessIssue]  # by problem
 
     def close(self) -> None:
         """Drop the episode's database."""

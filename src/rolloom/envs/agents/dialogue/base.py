@@ -89,6 +89,7 @@ class Dialogue(ToolEnv):
         self.endpoint = None if user == "scripted" else ChatEndpoint.parse(user)
         self.asynchronous = self.asynchronous or self.endpoint is not None
         self.user: ScriptedUser | ModelUser | None = None
+        self._briefed, self._limited = "system_prompt" in kwargs, "max_turns" in kwargs
         self.desk = self.desk_class({}, False)
         self._wanted, self._opening = "", ""
         self._heard: set[str] = set()
@@ -125,7 +126,10 @@ class Dialogue(ToolEnv):
         self._wanted = reference.state()
         self.desk = self.desk_class(problem["tables"], problem["strict"])
         self._tools, self._heard = tools_of(self.desk), set()
-        self.max_turns = problem["turns"]  # pyright: ignore[reportAttributeAccessIssue]  # by problem
+        if not self._limited:
+            self.max_turns = problem["turns"]  # pyright: ignore[reportAttributeAccessIssue]  # by problem
+        if not self._briefed:
+            self.system = self.policy()  # pyright: ignore[reportAttributeAccessIssue]
         if self.endpoint is not None:
             self.user = ModelUser(problem["user"], self.endpoint)
             return self._open_later(self.user)
@@ -140,16 +144,22 @@ class Dialogue(ToolEnv):
         """Return the desk's tools."""
         return self._tools or tools_of(self.desk)
 
-    def prompt(self) -> Messages:
-        """Return the policy and the user's first message."""
+    def policy(self) -> str:
+        """Return what binds the agent."""
         rules = "\n".join(f"{i}. {rule}" for i, rule in enumerate(self.problem["rules"], 1))
-        text = (
-            f"{self.preamble} Today is {self.problem['today']}.\nA turn either calls tools or, without"
-            f" calls, is said to the customer. Keep messages under {MAX_HEARD} characters. When a request is dealt"
-            f" with or refused, ask whether there is anything else; the customer ends the talk.\nPolicy:\n{rules}"
+        return (
+            f"{self.preamble} Today is {self.problem['today']}.\n"
+            "A turn either calls tools or, without calls, is said to the customer. Keep messages under"
+            f" {MAX_HEARD} characters. When a request is dealt with or refused, ask whether there is anything"
+            f" else; the customer ends the talk.\nPolicy:\n{rules}"
         )
-        opening = Message(role="user", content=self._opening or self.problem["user"]["goals"][0]["say"])
-        return (Message(role="system", content=text), opening)
+
+    def prompt(self) -> Messages:
+        """Return the user's first message; the policy stands above it where the system prompt is taken."""
+        said = self._opening or self.problem["user"]["goals"][0]["say"]
+        return (
+            Message(role="user", content=f"{self.policy()}\n\nCustomer: {said}" if self._briefed else said),
+        )
 
     preamble: ClassVar[str] = "You are a service agent."
 
@@ -200,7 +210,7 @@ class Dialogue(ToolEnv):
 
     def thought(self, style: Style, rng: np.random.Generator) -> str:
         """Return why."""
-        return narrate([self._next()[1]], style, rng, "" if self.turn_index else self.prompt()[-1]["content"])
+        return narrate([self._next()[1]], style, rng, "" if self.turn_index else self._opening)
 
     def _next(self) -> tuple[str, str]:
         user = self.user
