@@ -4,4 +4,11 @@ from __future__ import annotations
 
 from rolloom.envs.spec import EnvSpec
 
-SPECS: tuple[EnvSpec, ...] = ()
+SPECS: tuple[EnvSpec, ...] = (
+    EnvSpec(
+        "form/instructions-v0",
+        "rolloom.envs.form.instructions:Instructions",
+        "form",
+        "write a text under constraints that a program verifies (IFEval's kind, 38 types)",
+    ),
+)
