@@ -25,6 +25,7 @@ WORKSPACE_LEVELS = (f"namespaces+uid+{FULL}", f"namespaces+{FULL}", f"uid+{FULL}
 """Of commands in a workspace; `uid` is a user of its own. They need files: there is none without Landlock."""
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+CLOSE_RANGE = 436
 LANDLOCK_CREATE, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
 FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}
@@ -100,6 +101,16 @@ def prctl(option: int, value: int, what: str) -> None:
 def prctl_quietly(option: int, value: int) -> None:
     """Set an option of this process if the kernel lets us."""
     _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def close_at_exec() -> None:
+    """Have every descriptor above 2 closed when this process executes a program.
+
+    Raises:
+        Unsupported: the kernel refused.
+    """
+    last, cloexec = ctypes.c_uint(0xFFFFFFFF), ctypes.c_uint(4)
+    check(syscall(CLOSE_RANGE, ctypes.c_uint(3), last, cloexec), "closing descriptors")
 
 
 def syscall(number: int, *arguments: object) -> int:

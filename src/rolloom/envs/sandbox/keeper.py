@@ -241,7 +241,8 @@ class Keeper:
             if instead is not None:
                 instead()
                 os._exit(0)
-            # Everything above 2 is closed by the execution, which is what tells the keeper that it worked.
+            # Closing the pipe by executing is what tells the keeper that it worked.
+            confine.close_at_exec()
             os.execve("/bin/sh", ["sh", "-c", command["command"]], self.environment)
         except BaseException as error:
             with contextlib.suppress(OSError):

@@ -49,7 +49,8 @@ _GROUPS: Numbers = {"setpgid": (109, 154), "setsid": (112, 157)}
 _MISSING: Numbers = {"clone3": (435, 435)}
 _UNSUPPORTED: Numbers = {
     "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "listxattr": (194, 11),
-    "llistxattr": (195, 12), "flistxattr": (196, 13),
+    "llistxattr": (195, 12), "flistxattr": (196, 13), "setxattr": (188, 5), "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
 }  # fmt: skip
 _CLONE, _PRCTL = (56, 220), (157, 167)
 # CLONE_NEW*, CLONE_PTRACE, CLONE_UNTRACED, CLONE_PARENT.

@@ -173,7 +173,7 @@ class Workspace:
             started = time.monotonic()
             output, reply = self._exchange(message, stdin.encode(errors="replace"), timeout_s)
             seconds = time.monotonic() - started
-        return self._result(output, reply, seconds)
+        return self._result(output, reply, seconds, cpu_s)
 
     def _exchange(
         self, message: dict[str, Any], stdin: bytes, timeout_s: float
@@ -220,13 +220,14 @@ class Workspace:
             if len(chunk) < 1 << 16:
                 return bool(chunk)
 
-    def _result(self, output: bytearray, reply: dict[str, Any], seconds: float) -> CommandResult:
+    def _result(self, output: bytearray, reply: dict[str, Any], seconds: float, cpu_s: int) -> CommandResult:
         wait_status = reply["status"]
         number = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
         status: CommandStatus = "killed" if number else "finished"
         if reply["why"] in ("timeout", "disk"):
             status = reply["why"]
-        elif number == signal.SIGXCPU:
+        elif number == signal.SIGXCPU or (number == signal.SIGKILL and reply["cpu_s"] >= cpu_s):
+            # The first process of a namespace overlooks SIGXCPU; the hard limit ends it.
             status = "timeout"
         text = output[: self.max_output_bytes].decode(errors="replace")
         if self._directory:
