@@ -24,6 +24,12 @@ SPECS: tuple[EnvSpec, ...] = (
         "exact arithmetic on numbers too large for the head, with calculator functions",
     ),
     EnvSpec(
+        "tools/search-v0",
+        "rolloom.envs.tools.search:Search",
+        "tools",
+        "one to three hop questions over a generated corpus, with search and open",
+    ),
+    EnvSpec(
         "tools/mcp-v0",
         "rolloom.envs.tools.mcp_stockroom:McpStockroom",
         "tools",
