@@ -19,7 +19,7 @@ DEV := .venv/.dev
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart warmstart test test-slow test-gpu bench lint format types docs clean
+.PHONY: help quickstart warmstart test test-slow test-gpu bench lint format types docs cards clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,12 @@ format: $(DEV) ## ruff: apply fixes and formatting
 types: $(DEV) ## pyright
 	$(PY) -m pyright
 
-docs: $(CORE) ## write docs/guide/configuration.md from the docstrings of configs/schema.py
+docs: $(DEV) ## write docs/guide/configuration.md and docs/environments/ from docstrings and cards
 	$(PY) docs/configuration.py
+	$(PY) docs/suite.py
+
+cards: $(DEV) ## check every environment, and keep the cards for `make docs`
+	$(ROLLOOM) envs check --all --seconds 10 --json docs/environments/cards.json $(ARGS)
 
 clean: ## remove .venv and caches; runs/ is kept
 	rm -rf .venv .pytest_cache .ruff_cache build dist src/*.egg-info

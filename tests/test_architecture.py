@@ -36,9 +36,12 @@ ROOMS = {
         {"configs", "envs", "rewards", "kernels", "policy"},
         {"torch", "numpy", "ray", "vllm", "rich", "tensorboard", "safetensors", "omegaconf", "yaml"},
     ),
-    "": (set(), set()),
+    "": ({"envs"}, set()),
 }
-"""`rolloom.errors` and `rolloom` itself stand above the rooms (room ""): stdlib only, open to all."""
+"""`rolloom.errors` and `rolloom` itself stand above the rooms (room ""): stdlib only, open to all.
+
+`rolloom` names what authors of environments need, and loads it when it is asked for.
+"""
 
 
 def imports(source: str) -> Iterator[tuple[int, str, int]]:

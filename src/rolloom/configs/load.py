@@ -18,12 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rolloom.configs.checks import check_field, combinations
 from rolloom.configs.errors import ConfigError
 from rolloom.configs.schema import RunConfig
-from rolloom.configs.sources import Parts, Tree, dotted, merge, read_yaml
+from rolloom.configs.sources import PACKAGED, Parts, Tree, dotted, merge, read_yaml
 from rolloom.configs.typed import build
 from rolloom.errors import did_you_mean
-
-PACKAGED = Path(__file__).parent / "train"
-"""Where a bare name such as `quickstart` is looked up."""
 
 
 def load_run_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:

@@ -14,7 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rolloom.configs.errors import ConfigError
 
 BASE = "base"
-"""Top-level key of a YAML file that names another one to start from, relative to itself."""
+"""Top-level key of a YAML file that names another one to start from: a file beside it, or a packaged name."""
+
+PACKAGED = Path(__file__).parent / "train"
+"""Folder of the configurations in the package, which are found by their bare names."""
 
 Parts = tuple[str | int, ...]
 """A field's path taken apart: `envs[0].id` is `("envs", 0, "id")`."""
@@ -121,9 +124,17 @@ def read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
     tree = Tree(values, lines)
     if base is None:
         return tree
-    if not isinstance(base, str) or not (path.parent / base).is_file():
-        raise ConfigError([f"{BASE}: expected a file beside {path}, got {base!r}{tree.origin((BASE,))}"])
-    below = read_yaml(path.parent / base, (*seen, path.resolve()))
+    candidates = [path.parent / base, PACKAGED / f"{base}.yaml"] if isinstance(base, str) else []
+    found = next((file for file in candidates if file.is_file()), None)
+    if found is None:
+        names = ", ".join(sorted(file.stem for file in PACKAGED.glob("*.yaml")))
+        raise ConfigError(
+            [
+                f"{BASE}: expected a file beside {path} or a packaged name ({names}), got {base!r}"
+                f"{tree.origin((BASE,))}"
+            ]
+        )
+    below = read_yaml(found, (*seen, path.resolve()))
     below.update(tree)
     return below
 

@@ -85,7 +85,7 @@ def test_a_right_and_a_wrong_answer():
 MATH = '''\
 """Add numbers."""
 
-from rolloom.envs.authoring import environment
+from rolloom import environment
 
 
 @environment("@ID@", kind="math", levels=(1, 5))
@@ -99,7 +99,7 @@ def sums(rng, level):
 CODE = '''\
 """Write a function that passes hidden tests."""
 
-from rolloom.envs.authoring import environment
+from rolloom import environment
 from rolloom.envs.code.answers import extract_code
 from rolloom.envs.sandbox import run_function, same_value
 
@@ -133,9 +133,7 @@ def passes_all_tests(turn, row):
 TOOLS = '''\
 """Answer a question by calling tools."""
 
-from rolloom.envs.authoring import environment
-from rolloom.envs.parsing import render_call
-from rolloom.envs.tool import tool
+from rolloom import environment, render_call, tool
 
 
 @environment("@ID@", kind="tools", levels=(1, 5), max_turns=8)
@@ -175,9 +173,7 @@ class prices:
 AGENT = '''\
 """Bring a small world into a wanted state."""
 
-from rolloom.envs.authoring import environment
-from rolloom.envs.parsing import render_call
-from rolloom.envs.tool import tool
+from rolloom import environment, render_call, tool
 
 PLACES = ["shelf", "drawer", "box", "table", "bag"]
 
