@@ -11,4 +11,10 @@ SPECS: tuple[EnvSpec, ...] = (
         "form",
         "write a text under constraints that a program verifies (IFEval's kind, 38 types)",
     ),
+    EnvSpec(
+        "form/json_schema-v0",
+        "rolloom.envs.form.json_schema:JsonSchema",
+        "form",
+        "extract the facts of a text into JSON that a generated schema allows",
+    ),
 )
