@@ -18,6 +18,12 @@ SPECS: tuple[EnvSpec, ...] = (
         "choose functions and their arguments for a request, in one turn, scored by call equivalence",
     ),
     EnvSpec(
+        "tools/multi_step-v0",
+        "rolloom.envs.tools.multi_step:MultiStep",
+        "tools",
+        "dependent calls over a generated shop, with changes to make, pages and tools that fail",
+    ),
+    EnvSpec(
         "tools/calculator-v0",
         "rolloom.envs.tools.calculator:Calculator",
         "tools",

@@ -25,7 +25,7 @@ MAX_SHOWN = 80
 class Tools(Protocol):
     """What a solution is given."""
 
-    def call(self, name: str, why: str, **arguments: Any) -> Any:
+    def call(self, name: str, why: str, /, **arguments: Any) -> Any:
         """Return a call's result: parsed if it is a JSON object or array, else text."""
 
 
@@ -62,7 +62,7 @@ class _Replay:
     def __init__(self, calls: Sequence[tuple[ToolCall, str]]) -> None:
         self._left = list(calls)
 
-    def call(self, name: str, why: str, **arguments: Any) -> Any:
+    def call(self, name: str, why: str, /, **arguments: Any) -> Any:
         while self._left:
             call, text = self._left.pop(0)
             if (call.name, call.arguments) == (name, arguments) and not text.startswith("error"):
@@ -155,7 +155,7 @@ class CountingTools:
     def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
         self._functions, self.count = functions, 0
 
-    def call(self, name: str, why: str, **arguments: Any) -> Any:
+    def call(self, name: str, why: str, /, **arguments: Any) -> Any:
         """Return what the function returns."""
         self.count += 1
         return self._functions[name](**arguments)
