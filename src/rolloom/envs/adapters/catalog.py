@@ -6,6 +6,7 @@ register them with `register(id, entry_point, **kwargs)`; their class docstrings
 
 from __future__ import annotations
 
+from rolloom.envs.adapters.reasoning_gym_names import LEVELS
 from rolloom.envs.spec import EnvSpec
 
 _GYMNASIUM = (
@@ -19,7 +20,20 @@ _GYMNASIUM = (
     ("blackjack", "blackjack:Blackjack", "win every hand of a session of blackjack"),
 )
 
-SPECS: tuple[EnvSpec, ...] = tuple(
-    EnvSpec(f"gymnasium/{name}-v0", f"rolloom.envs.adapters.{where}", "game", description)
-    for name, where, description in _GYMNASIUM
+SPECS: tuple[EnvSpec, ...] = (
+    *(
+        EnvSpec(f"gymnasium/{name}-v0", f"rolloom.envs.adapters.{where}", "game", description)
+        for name, where, description in _GYMNASIUM
+    ),
+    *(
+        EnvSpec(
+            f"reasoning_gym/{name}-v0",
+            "rolloom.envs.adapters.reasoning_gym_env:ReasoningGymEnv",
+            "reasoning",
+            f"reasoning-gym: {name.replace('_', ' ')}",
+            {"name": name},
+            ("reasoning_gym:reasoning-gym",),
+        )
+        for name in sorted(LEVELS)
+    ),
 )
