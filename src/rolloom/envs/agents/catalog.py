@@ -20,6 +20,12 @@ SPECS: tuple[EnvSpec, ...] = (
         "mail, calendar, customers, orders, tasks and files behind 29 tools; scored by the final state",
     ),
     EnvSpec(
+        "agent/shell-v0",
+        f"{_HERE}.shell.env:Shell",
+        "agent",
+        "bring a directory into a state, with a shell in the sandbox; scored by the tree that is left",
+    ),
+    EnvSpec(
         "agent/retail-v0",
         f"{_HERE}.dialogue.retail:Retail",
         "agent",

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from rolloom.envs.agents.answers import ANSWER, closing, stated
 from rolloom.envs.agents.company import templates_mail, templates_work
 from rolloom.envs.agents.company.planner import TEMPLATES, Planner, UnsuitableError
 from rolloom.envs.agents.company.tools import Company
@@ -26,7 +27,6 @@ from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style, T
 
 __all__ = ["Office", "templates_mail", "templates_work"]
 
-ANSWER = "answer:"
 DIRECTORY = ("find_employees",)
 MAIL = (
     "search_emails",
@@ -193,7 +193,7 @@ class Office(ToolEnv):
     def answer(self, turn: AssistantTurn) -> Reply:
         """End the episode: the state and the answers must be right."""
         state = float(self.company.state() == self._wanted)
-        told = float(_answers(turn.content) == self.problem["answers"]) if self.problem["answers"] else 1.0
+        told = float(stated(turn.content) == self.problem["answers"]) if self.problem["answers"] else 1.0
         components = {"state_right": state, "answer_right": told, "calls": float(len(self.calls))}
         return Reply(reward=state * told, done=True, components=components)
 
@@ -212,8 +212,7 @@ class Office(ToolEnv):
         """Return the calls that come next: one that reads, or all changes up to the next read."""
         pending = self._pending()
         if not pending:
-            answers = self.problem["answers"]
-            return f"All done.\n{ANSWER} {'; '.join(answers)}" if answers else "All done."
+            return closing(self.problem["answers"])
         return "\n".join(render_call(step["tool"], step["args"]) for step in _together(pending))
 
     def thought(self, style: Style, rng: np.random.Generator) -> str:
@@ -277,12 +276,3 @@ def _changes(step: dict[str, Any]) -> bool:
 
 def _call_key(call: ToolCall) -> str:
     return json.dumps([call.name, call.arguments], sort_keys=True)
-
-
-def _answers(content: str) -> list[str]:
-    """Return what the last line of a message answers."""
-    lines = [line for line in content[-4000:].splitlines() if line.strip()]
-    last = lines[-1].strip().lower() if lines else ""
-    if not last.startswith(ANSWER):
-        return []
-    return [part.strip(" .\"'`").lower() for part in last[len(ANSWER) :].split(";")]
