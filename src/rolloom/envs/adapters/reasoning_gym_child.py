@@ -100,10 +100,13 @@ def _seed(number: int) -> None:
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    """Do one job: `draw`, `score` or `solve`."""
+    """Do one job: `draw`, `score`, `solve`, or `sleep`, which only its timer ends."""
     from rolloom.envs.adapters import reasoning_gym_fixes as fixes
 
     what, place = job["what"], job["place"]
+    if what == "sleep":
+        while True:
+            pass
     if what == "draw":
         name, level, config = place
         return draw(name, level, config, job["index"], job["chunked"])
