@@ -20,7 +20,7 @@ from rolloom.rollout.engine_host import EngineHost
 from rolloom.rollout.env_worker import EnvWorker
 from rolloom.rollout.handles import Handle, LocalHandle
 from rolloom.rollout.metrics import read_metrics
-from rolloom.rollout.rundir import RunDir
+from rolloom.rollout.rundir import RunDir, read_jsonl
 from rolloom.rollout.scheduler import Scheduler
 from rolloom.rollout.types import Trajectory
 
@@ -130,6 +130,12 @@ def logged_steps(run: Path) -> list[int]:
     file = RunDir(run).metrics
     lines = file.read_text().splitlines() if file.is_file() else []
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+
+def untimed(file: Path) -> list[dict[str, Any]]:
+    """The rollouts of a file without what a clock says of them."""
+    rows = read_jsonl(file)
+    return [{key: value for key, value in row.items() if key not in ("env_s", "seconds")} for row in rows]
 
 
 def records(run: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from rolloom.policy.config import HybridConfig
 from rolloom.policy.memory import footprint
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.cluster import Cluster
+from rolloom.rollout.curriculum import Curriculum
 from rolloom.rollout.grpo import shape_batch
 from rolloom.rollout.mixture import draw_tasks
 from rolloom.rollout.scheduler import Scheduler
@@ -104,8 +105,11 @@ def memory_lines(config: RunConfig, policy_path: str) -> list[str]:
 def _one_batch(config: RunConfig, policy_path: str) -> list[str]:
     small = copy.deepcopy(config)
     small.local = True
+    pools = Curriculum(small.envs, small.trainer.steps).pools
     tasks = [
-        task for index, env in enumerate(small.envs) for task in draw_tasks([env], 1, 1, small.seed + index)
+        task
+        for index, env in enumerate(small.envs)
+        for task in draw_tasks([env], 1, 1, small.seed + index, pools=pools)
     ]
     cluster = Cluster(small, policy_path, policy_path)
     scheduler = Scheduler(cluster.workers, cluster.engines, small.rollout, small.seed)

@@ -7,6 +7,7 @@ events only deadlines are checked.
 from __future__ import annotations
 
 import contextlib
+import gc
 import queue
 import threading
 import time
@@ -30,8 +31,9 @@ from rolloom.rollout.pump import STOP_S, Pump
 from rolloom.rollout.types import Assignment, Completion, Request, Trajectory, WorkerError
 
 COLLECT_S = 1.0
-DEADLINES_S = 0.02
+DEADLINES_S = 0.05
 """Deadlines are looked at this often; with a thousand episodes a look costs as much as an episode."""
+GC_THRESHOLDS = (200_000, 20, 100)
 TOKENISE = "tokenising an opening"
 
 
@@ -78,11 +80,15 @@ class EnvWorker(Pump[Trajectory]):
         self._events: queue.SimpleQueue[tuple[str, Any, Any]] = queue.SimpleQueue()
         self._episodes: dict[str, Episode] = {}
         self._owner: dict[str, str] = {}
+        self._finished: dict[str, list[Trajectory]] = {}
         self._settled: list[tuple[Episode, AnyJob, Any, str]] = []
         self._outbox: list[list[Request]] = [[] for _ in engines]
         self._released: list[list[str]] = [[] for _ in engines]
         self._awaited: list[set[str]] = [set() for _ in engines]
         self._collecting = [False] * len(engines)
+        if threaded:
+            # This process does little else than keep episodes: the default walks all of them far too often.
+            gc.set_threshold(*GC_THRESHOLDS)
         super().__init__(threaded)
 
     def submit(self, owner: str, assignments: list[Assignment]) -> None:
@@ -110,6 +116,10 @@ class EnvWorker(Pump[Trajectory]):
         self._talk_to_engines()
         handled = self._drain_events(wait)
         self._check_deadlines()
+        # At once for all that finished: whoever collects is woken once.
+        finished, self._finished = self._finished, {}
+        for owner, trajectories in finished.items():
+            self._deliver(owner, trajectories)
         return bool(handled or self._episodes or self._queue)
 
     def _drain_events(self, wait: float) -> int:
@@ -171,8 +181,8 @@ class EnvWorker(Pump[Trajectory]):
                 assignment, self._prompts, self.config.max_context, self.config.max_new_tokens,
                 *self._limits(assignment.task.env_id, None),
             )  # fmt: skip
-            self._episodes[assignment.id] = episode
-            self._owner[assignment.id] = owner
+            self._episodes[episode.session] = episode
+            self._owner[episode.session] = owner
             idle = self._idle_envs.get(assignment.task.env_id)
             if idle:
                 episode.env = idle.pop()
@@ -222,7 +232,7 @@ class EnvWorker(Pump[Trajectory]):
 
     def _env_answered(self, episode: Episode, job: AnyJob, result: Any, error: str) -> None:
         self._calls.learn(job)
-        if self._episodes.get(episode.assignment.id) is not episode or episode.job is not job:
+        if self._episodes.get(episode.session) is not episode or episode.job is not job:
             return
         episode.job = None
         if episode.waits_on != TOKENISE:
@@ -356,14 +366,14 @@ class EnvWorker(Pump[Trajectory]):
         self._finish(episode, stop, error)
 
     def _finish(self, episode: Episode, stop: StopReason, error: str = "") -> None:
-        del self._episodes[episode.assignment.id]
+        del self._episodes[episode.session]
         self._released[episode.assignment.engine].append(episode.session)
         if episode.env is not None and not stop.is_failure:
             self._idle_envs.setdefault(episode.assignment.task.env_id, []).append(episode.env)
         elif episode.env is not None:
             job = self._calls.call("close", partial(_close, episode.env), lambda *answer: None)
             self._closing.append((job, time.monotonic() + episode.step_s))
-        self._deliver(self._owner.pop(episode.assignment.id), [episode.finish(stop, error)])
+        self._finished.setdefault(self._owner.pop(episode.session), []).append(episode.finish(stop, error))
 
     def stop(self) -> None:
         """End the loop and close the environments that are at rest."""

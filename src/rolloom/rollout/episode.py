@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -13,7 +12,7 @@ import numpy as np
 
 from rolloom.envs.base import ROLES, TextEnv
 from rolloom.envs.errors import EnvError
-from rolloom.envs.types import Message, Messages, StopReason
+from rolloom.envs.types import Message, Messages, StopReason, Task
 from rolloom.rollout.env_calls import AnyJob
 from rolloom.rollout.prompts import PromptCache
 from rolloom.rollout.types import Assignment, Completion, Request, Trajectory, derive_seed
@@ -72,7 +71,7 @@ def checked_reply(
     info = dict(info or {})
     tools = [tool.to_openai() if hasattr(tool, "to_openai") else tool for tool in info.get("tools", ())]
     try:
-        written = json.dumps(tools, allow_nan=False)
+        written = json.dumps(tools, allow_nan=False) if tools else "[]"
     except (TypeError, ValueError, RecursionError) as error:
         raise EnvError(f"info['tools']: expected JSON types, got {error}") from error
     total = len(written) + sum(len(message["content"]) + len(message.get("name", "")) for message in plain)
@@ -89,7 +88,8 @@ def checked_reply(
             f"info['components']: expected at most {MAX_COMPONENTS} finite numbers, got {len(parts)}"
         )
     key = str(info.get("key", ""))[:MAX_KEY_CHARS]
-    return EnvReply(plain, number, bool(terminated), bool(truncated), tuple(json.loads(written)), key, parts)
+    told = tuple(json.loads(written)) if tools else ()
+    return EnvReply(plain, number, bool(terminated), bool(truncated), told, key, parts)
 
 
 def _plain_message(message: Any, limit: int) -> Message:
@@ -123,6 +123,10 @@ class Episode:
         max_new_tokens: limit of one completion.
         step_s: seconds an environment call may take.
         episode_s: seconds the episode may take.
+
+    Attributes:
+        session: id of the assignment, and name of the episode's session in its engine.
+        env_s: seconds spent in the environment's own calls.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Episode:
         step_s: float, episode_s: float,
     ) -> None:  # fmt: skip
         self.assignment = assignment
+        self.session = assignment.id
         self.prompts, self.tokenizer = prompts, prompts.tokenizer
         self.step_s, self.episode_s = step_s, episode_s
         self.max_context, self.max_new_tokens = max_context, max_new_tokens
@@ -141,19 +146,14 @@ class Episode:
         self.turns = 0
         self._key = ""
         self._ids: list[int] = []
-        self._mask: list[bool] = []
-        self._logprobs: list[float] = []
+        # Where each completion begins in `_ids`, and its log-probs.
+        self._sampled: list[tuple[int, np.ndarray]] = []
         self._experts: list[np.ndarray] = []
         self._messages: list[Message] = []
         self._turn_rewards: list[float] = []
         self._components: dict[str, float] = {}
         self._think_tokens = 0
         self._versions: list[int] = []
-
-    @property
-    def session(self) -> str:
-        """Name of the episode's session in its engine."""
-        return self.assignment.id
 
     @property
     def opened(self) -> bool:
@@ -185,11 +185,9 @@ class Episode:
 
     def _request(self, ids: list[int], continues: bool) -> Request:
         self._ids += ids
-        self._mask += [False] * len(ids)
-        self._logprobs += [0.0] * len(ids)
         seed = derive_seed(self.assignment.seed, self.turns)
         return Request(
-            f"{self.assignment.id}/{self.turns}", ids, seed, self.max_new_tokens,
+            f"{self.session}/{self.turns}", ids, seed, self.max_new_tokens,
             self.assignment.temperature, self.session, continues,
         )  # fmt: skip
 
@@ -197,9 +195,8 @@ class Episode:
         """Append a completion's tokens and return its text for the environment."""
         self.turns += 1
         self._versions.append(completion.policy_version)
+        self._sampled.append((len(self._ids), completion.logprobs))
         self._ids += completion.ids
-        self._mask += [True] * len(completion.ids)
-        self._logprobs += completion.logprobs.tolist()
         if completion.experts is not None:
             self._experts.append(completion.experts)
         close = self.tokenizer.think_close_id
@@ -218,17 +215,22 @@ class Episode:
             # from it.
             experts = np.zeros((len(ids), *recorded.shape[1:]), recorded.dtype)
             experts[: len(recorded)] = recorded[: len(ids)]
-        task = self.assignment.task
-        known = dataclasses.replace(task, key=self._key or task.key)
-        assignment = dataclasses.replace(self.assignment, task=known)
-        mask = np.asarray(self._mask, bool)
+        a, task = self.assignment, self.assignment.task
+        if self._key and self._key != task.key:
+            # `dataclasses.replace` takes ten times as long.
+            task = Task(task.env_id, task.split, task.level, task.seed, self._key)
+            a = Assignment(a.batch, a.group, a.sample, task, a.seed, a.temperature, a.attempt, a.engine)
+        mask, logprobs = np.zeros(len(ids), bool), np.zeros(len(ids), np.float32)
+        for start, values in self._sampled:
+            mask[start : start + len(values)] = True
+            logprobs[start : start + len(values)] = values
         return Trajectory(
-            assignment=assignment,
+            assignment=a,
             stop=stop,
             score=None if stop.is_failure else min(1.0, max(0.0, sum(self._turn_rewards))),
             ids=ids,
             mask=mask,
-            logprobs=np.asarray(self._logprobs, np.float32),
+            logprobs=logprobs,
             experts=experts,
             completion_tokens=int(mask.sum()),
             think_tokens=self._think_tokens,

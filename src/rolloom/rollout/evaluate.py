@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,25 +35,12 @@ def step_metrics(trajectories: Sequence[Trajectory], rewards: Sequence[float]) -
         trajectories: every rollout of the step.
         rewards: shaped reward of each; ignored for failed ones.
     """
-    rows = [(t, r) for t, r in zip(trajectories, rewards, strict=True) if not t.failed]
-
-    def means(part: list[tuple[Trajectory, float]], failures: int) -> dict[str, Any]:
-        count = max(1, len(part))
-        return {
-            "accuracy": sum(is_solved(t.score or 0.0) for t, _ in part) / count,
-            "reward": sum(r for _, r in part) / count,
-            "tokens": sum(t.completion_tokens for t, _ in part) / count,
-            "turns": sum(t.turns for t, _ in part) / count,
-            "n": len(part),
-            "failures": failures,
-        }
-
-    overall = means(rows, sum(t.failed for t in trajectories))
-    envs = {}
-    for env_id in dict.fromkeys(t.assignment.task.env_id for t in trajectories):
-        part = [(t, r) for t, r in rows if t.assignment.task.env_id == env_id]
-        failed = sum(t.failed for t in trajectories if t.assignment.task.env_id == env_id)
-        envs[env_id] = means(part, failed)
+    pairs = list(zip(trajectories, rewards, strict=True))
+    overall = _means(pairs)
+    by_env: dict[str, list[tuple[Trajectory, float]]] = {}
+    for trajectory, reward in pairs:
+        by_env.setdefault(trajectory.assignment.task.env_id, []).append((trajectory, reward))
+    envs = {env_id: _means(part) for env_id, part in by_env.items()}
     return {
         "reward": overall["reward"],
         "accuracy": overall["accuracy"],
@@ -63,6 +51,32 @@ def step_metrics(trajectories: Sequence[Trajectory], rewards: Sequence[float]) -
     }
 
 
+def _means(pairs: Sequence[tuple[Trajectory, float]]) -> dict[str, Any]:
+    """Return the `EnvStep` of some rollouts and their shaped rewards."""
+    valid = [(t, r) for t, r in pairs if not t.failed]
+    groups: dict[int, list[float]] = {}
+    for trajectory, _ in valid:
+        groups.setdefault(trajectory.assignment.group, []).append(trajectory.score or 0.0)
+    kinds = Counter(str(t.stop) for t, _ in pairs if t.failed)
+    count = max(1, len(valid))
+    return {
+        "accuracy": sum(is_solved(t.score) for t, _ in valid) / count,
+        "reward": sum(r for _, r in valid) / count,
+        "score": sum(t.score or 0.0 for t, _ in valid) / count,
+        "pass_at_k": sum(any(map(is_solved, scores)) for scores in groups.values()) / max(1, len(groups)),
+        "tokens": sum(t.completion_tokens for t, _ in valid) / count,
+        "think_tokens": sum(t.think_tokens for t, _ in valid) / count,
+        "turns": sum(t.turns for t, _ in valid) / count,
+        "env_s": sum(t.env_s for t, _ in valid) / count,
+        "env_s_max": max((t.env_s for t, _ in valid), default=0.0),
+        "groups": len({t.assignment.group for t, _ in pairs}),
+        "effective_groups": sum(max(scores) - min(scores) > 1e-9 for scores in groups.values()),
+        "n": len(valid),
+        "failures": len(pairs) - len(valid),
+        "failure_kinds": dict(sorted(kinds.items())),
+    }
+
+
 def main(config: RunConfig, say: Callable[[str], None] = print) -> int:
     """Measure one checkpoint on held-out tasks: accuracy and tokens, with 95% intervals.
 
@@ -70,8 +84,9 @@ def main(config: RunConfig, say: Callable[[str], None] = print) -> int:
         config: validated configuration; `policy.path` is the checkpoint.
         say: receives lines for the person.
     """
-    from rolloom.rollout.launch import policy_directory
+    from rolloom.rollout.launch import imported, policy_directory
 
+    config.imports = imported(config.imports)
     path = policy_directory(config.policy.path)
     cluster = Cluster(config, path, path, learner=False)
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,11 +19,14 @@ from typing import Any
 import rolloom
 from rolloom.configs.load import save_run_config
 from rolloom.configs.schema import RunConfig
+from rolloom.envs import registry
+from rolloom.envs.types import Task
 from rolloom.errors import RolloomError
 from rolloom.rewards.controller import length_scale
 from rolloom.rewards.correctness import is_solved
 from rolloom.rollout.checkpoints import latest_checkpoint, prune
 from rolloom.rollout.cluster import Cluster
+from rolloom.rollout.curriculum import Curriculum, resolve_files
 from rolloom.rollout.display import Progress
 from rolloom.rollout.evaluate import evaluate_heldout, step_metrics
 from rolloom.rollout.grpo import shape_batch
@@ -32,6 +35,7 @@ from rolloom.rollout.mixture import draw_tasks
 from rolloom.rollout.report import write_report_from_run
 from rolloom.rollout.rundir import RunDir, read_jsonl
 from rolloom.rollout.scheduler import Interrupted, Scheduler
+from rolloom.rollout.types import Trajectory
 
 SHIPPED = "shipped:"
 LEARN_S = 3600.0
@@ -59,6 +63,17 @@ def policy_directory(path: str) -> str:
             f"policy.path: expected a checkpoint directory with config.json, got {path!r}.{hint}"
         )
     return str(directory)
+
+
+def imported(names: Sequence[str]) -> list[str]:
+    """Import modules and files that register environments; return their names with absolute paths.
+
+    Raises:
+        EnvRegistrationError: one cannot be imported.
+    """
+    absolute = [str(Path(name).expanduser().resolve()) if name.endswith(".py") else name for name in names]
+    registry.import_modules(absolute)
+    return absolute
 
 
 class StopFlag:
@@ -97,6 +112,7 @@ def dry_run(config: RunConfig) -> int:
     """Check everything a run needs and say what would run; see `rolloom.rollout.dry_run`."""
     from rolloom.rollout.dry_run import dry_run as check
 
+    config.imports = imported(config.imports)
     return check(config, policy_directory(config.policy.path))
 
 
@@ -126,6 +142,8 @@ def train(config: RunConfig, resume: Path | None = None, progress: Progress | No
     view = progress or Progress()
     run = resume or free_run_directory(config.runs_dir, config.name)
     config.name = run.resolve().name
+    config.imports, config.envs = imported(config.imports), resolve_files(config.envs)
+    curriculum = Curriculum(config.envs, config.trainer.steps)
     initial = policy_directory(config.policy.path)
     policy, first, seconds_before = initial, 1, 0.0
     if resume is not None:
@@ -135,7 +153,8 @@ def train(config: RunConfig, resume: Path | None = None, progress: Progress | No
             seconds_before = float(checkpoint.meta.get("seconds", 0.0))
     log = RunLog(run, resume_step=first - 1)
     save_run_config(config, log.dir.config)
-    job = _Job(config, log, view, seconds_before)
+    curriculum.recall(log.dir, first - 1)
+    job = _Job(config, log, view, seconds_before, curriculum)
     try:
         with StopFlag(view.note) as stop:
             return job.run(policy, initial, first, stop)
@@ -147,8 +166,10 @@ def train(config: RunConfig, resume: Path | None = None, progress: Progress | No
 class _Job:
     """One invocation of the loop."""
 
-    def __init__(self, config: RunConfig, log: RunLog, view: Progress, seconds_before: float) -> None:
-        self.config, self.log, self.view = config, log, view
+    def __init__(
+        self, config: RunConfig, log: RunLog, view: Progress, seconds_before: float, curriculum: Curriculum
+    ) -> None:
+        self.config, self.log, self.view, self.curriculum = config, log, view, curriculum
         self.started = time.monotonic() - seconds_before
         self.accuracies: dict[str, list[float]] = {}
 
@@ -218,7 +239,9 @@ class _Job:
     def _step(self, cluster: Cluster, scheduler: Scheduler, step: int) -> None:
         config = self.config
         started = time.monotonic()
-        tasks = draw_tasks(config.envs, config.trainer.prompts_per_step, step, config.seed)
+        tasks = draw_tasks(
+            config.envs, config.trainer.prompts_per_step, step, config.seed, pools=self.curriculum.pools
+        )
         batch = scheduler.assignments(
             tasks, config.trainer.group_size, f"step-{step}", config.rollout.temperature
         )
@@ -254,6 +277,7 @@ class _Job:
         metrics = step_metrics(trajectories, shaped.rewards)
         for env, means in metrics["envs"].items():
             means["length_scale"] = scales.get(env, 1.0)
+        self._follow_curriculum(metrics["envs"], tasks, trajectories, step)
         self._remember(metrics["envs"])
         trained = learned.pop("trained_tokens")
         record = {
@@ -270,6 +294,26 @@ class _Job:
         self.log.step(record)
         remaining = (config.trainer.steps - step) * record["step_s"]
         self.view.step(record, config.trainer.steps, remaining)
+
+    def _follow_curriculum(
+        self,
+        envs: dict[str, dict[str, Any]],
+        tasks: Sequence[Task],
+        trajectories: Sequence[Trajectory],
+        step: int,
+    ) -> None:
+        for env, shown in self.curriculum.metrics(tasks, step).items():
+            if env in envs:
+                envs[env]["curriculum"] = shown
+        done = self.curriculum.observe(
+            [
+                (t.assignment.task.env_id, (t.assignment.task.level, t.assignment.task.seed), t.score)
+                for t in trajectories
+            ]
+        )
+        for env, count in done.items():
+            envs[env]["reprofiled"] = count
+            self.view.note(f"{env}: accuracy stands still; the pass rates of {count} tasks were renewed")
 
     def _save(self, cluster: Cluster, step: int) -> None:
         assert cluster.learner is not None

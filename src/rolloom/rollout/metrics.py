@@ -30,18 +30,40 @@ class EnvStep(TypedDict):
     Attributes:
         accuracy: share of rollouts with full marks.
         reward: mean reward, with the length term.
+        score: mean of the environment's own reward.
+        pass_at_k: share of groups with a rollout of full marks; k is the group's size.
         tokens: mean sampled tokens of a rollout, all turns.
+        think_tokens: mean of those inside think tags.
         turns: mean turns of a rollout.
+        env_s: mean seconds that a rollout spent in the environment's calls.
+        env_s_max: the most seconds that a rollout did.
+        groups: tasks drawn.
+        effective_groups: groups whose scores differ: the others teach nothing by their score.
         n: rollouts that did not fail.
         failures: rollouts that failed.
+        failure_kinds: rollouts that failed, by `StopReason`.
+        length_scale: factor on the length term.
+        curriculum: `pool`, `pass_rate` and `target` of `rolloom.rollout.curriculum`; without a pool, nothing.
+        reprofiled: tasks whose pass rate was replaced after the step; absent away from a plateau.
     """
 
     accuracy: float
     reward: float
+    score: NotRequired[float]
+    pass_at_k: NotRequired[float]
     tokens: float
+    think_tokens: NotRequired[float]
     turns: float
+    env_s: NotRequired[float]
+    env_s_max: NotRequired[float]
+    groups: NotRequired[int]
+    effective_groups: NotRequired[int]
     n: int
     failures: int
+    failure_kinds: NotRequired[dict[str, int]]
+    length_scale: NotRequired[float]
+    curriculum: NotRequired[dict[str, float]]
+    reprofiled: NotRequired[int]
 
 
 class StepRecord(TypedDict):

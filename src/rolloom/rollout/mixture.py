@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -11,6 +11,7 @@ from rolloom.configs.schema import EnvConfig
 from rolloom.envs import registry
 from rolloom.envs.errors import EnvError
 from rolloom.envs.types import Split, Task
+from rolloom.rollout.curriculum import Pool
 from rolloom.rollout.types import derive_seed
 
 MAX_PARTS = 10_000
@@ -61,11 +62,24 @@ def _totals(parts: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 
 def draw_tasks(
-    envs: Sequence[EnvConfig], per_step: int, step: int, seed: int, split: Split = "train"
-) -> list[Task]:
-    """Return the tasks of a step, as many of each environment as its share."""
+    envs: Sequence[EnvConfig], per_step: int, step: int, seed: int, split: Split = "train",
+    pools: Mapping[str, Pool] | None = None,
+) -> list[Task]:  # fmt: skip
+    """Return the tasks of a step, as many of each environment as its share.
+
+    Args:
+        envs: the mixture.
+        per_step: tasks in all.
+        step: 1-based.
+        seed: of the run.
+        split: of the tasks.
+        pools: profiled tasks by environment id; an environment with a pool draws from it alone.
+    """
     tasks = []
     for env, count in zip(envs, shares([env.weight for env in envs], per_step, step), strict=True):
+        if pools and env.id in pools:
+            tasks += pools[env.id].draw(count, step, seed, split)
+            continue
         for index in range(count):
             chosen = derive_seed(seed, "task", env.id, step, index)
             level = env.min_level + chosen % (env.max_level - env.min_level + 1)

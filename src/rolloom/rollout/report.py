@@ -23,6 +23,7 @@ from yaml import YAMLError
 from rolloom.rollout import report_sections as sections
 from rolloom.rollout.display import safe_text
 from rolloom.rollout.metrics import read_metrics
+from rolloom.rollout.report_envs import environments
 from rolloom.rollout.report_plots import SLOTS
 from rolloom.rollout.report_style import STYLE
 from rolloom.rollout.report_summary import summarize
@@ -108,6 +109,7 @@ def render(
         ("result", "Before and after", sections.table(summary)),
         ("plane", "Accuracy against tokens", sections.plane(summary, slots)),
         ("curves", "Learning curves", sections.curves(records, slots)),
+        ("environments", "Environment by environment", environments(records, slots)),
         ("lengths", "Lengths before and after", sections.lengths(before, after, slots)),
         ("rollouts", "Rollouts side by side", sections.samples(before, after, samples)),
         ("again", "Resume, reproduce, look closer", _commands(run, config_text)),
