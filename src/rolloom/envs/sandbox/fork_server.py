@@ -2,9 +2,9 @@
 
 Started by `zygote.py` as a program with an empty environment; holds no tests, no expected values, no
 secrets. Each request is one byte that carries four descriptors: the job (read by the child only), the
-result pipe, the output pipe, and a run socket. On the run socket the child says that it is confined, the
-server says how it ended, and the parent's closing it (or dying) kills the run. The server ends when its
-control socket and all runs have.
+result pipe, the output pipe, and a run socket. The child's first byte on the result pipe says that it is
+confined; on the run socket the server says how it ended, and the parent's closing it (or dying) kills the
+run. The server ends when its control socket and all runs have.
 
 Usage: fork_server.py CONTROL_FD PARENT_PID LEVEL[,LEVEL...]
 """
@@ -12,7 +12,7 @@ Usage: fork_server.py CONTROL_FD PARENT_PID LEVEL[,LEVEL...]
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import ctypes
 import gc
 import importlib
 import importlib.util
@@ -36,7 +36,9 @@ PRELOADED = (
     "operator", "queue", "random", "re", "statistics", "string", "struct", "textwrap", "threading", "time",
     "typing",
 )  # fmt: skip
-RESULT_FD, RUN_FD, RULESET_FD = 3, 4, 5
+GC_THRESHOLD = 50_000
+"""A short program never fills it, and is spared a look at what it did not make."""
+RESULT_FD, RULESET_FD = 3, 5
 
 
 def load_sibling(name: str) -> ModuleType:
@@ -103,29 +105,33 @@ class Server:
     def __init__(self, control: socket.socket, confinement: confine.Confinement) -> None:
         self.control, self.confinement = control, confinement
         self.accepting = True
-        self.runs: dict[int, socket.socket] = {}
-        self.pid_of: dict[int, int] = {}
-        self.wake, wake_writer = os.pipe()
-        for descriptor in (self.wake, wake_writer):
-            os.set_blocking(descriptor, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        self.pid = os.getpid()
+        # A confined child starts no process, so only one that is not needs its group killed with it.
+        self.groups = confinement.level == confine.NONE
+        self.socket_of: dict[int, socket.socket] = {}
+        self.ended_of: dict[int, tuple[int, socket.socket]] = {}
         self.poll = select.poll()
-        self.poll.register(self.wake, select.POLLIN)
-        self.poll.register(self.control, select.POLLIN)
+        self.poll.register(control, select.POLLIN)
+        self.fork = ctypes.PyDLL(None).fork
+        # The numbers a child uses are taken here, so that it can put its descriptors there directly.
+        null = os.open(os.devnull, os.O_RDWR)
+        self.low = [null] + [os.dup(null) for _ in range(RULESET_FD - null)]
+        if confinement.ruleset >= 0:
+            os.dup2(confinement.ruleset, RULESET_FD)
+            os.close(confinement.ruleset)
+            confinement.ruleset = RULESET_FD
 
     def serve(self) -> None:
         """Serve until the parent has gone and no run is left."""
-        while self.accepting or self.runs:
+        control = self.control.fileno()
+        while self.accepting or self.ended_of:
             for descriptor, _ in self.poll.poll():
-                if descriptor == self.wake:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self.wake, 512)
-                elif descriptor == self.control.fileno():
+                if descriptor == control:
                     self.accept()
-                elif descriptor in self.pid_of:
+                elif descriptor in self.ended_of:
+                    self.reap(descriptor)
+                elif descriptor in self.socket_of:
                     self.kill(descriptor)
-            self.reap()
 
     def accept(self) -> None:
         """Take one request, fork its child; at end of file stop accepting."""
@@ -135,49 +141,50 @@ class Server:
             self.poll.unregister(self.control)
             return
         job, result, output, run = descriptors
-        run_socket = socket.socket(fileno=run)
-        server = os.getpid()
-        try:
-            pid = os.fork()
-        except OSError as error:
+        # Not os.fork: its hooks for threads and random numbers cost a child half a millisecond, and there is
+        # no other thread here whose locks they would have to mend.
+        pid = self.fork()
+        if pid == 0:
+            self.become_run(job, result, output)
+        if pid < 0:
             with contextlib.suppress(OSError):
-                run_socket.send(protocol.FAILED + f"fork: {error}".encode())
-            run_socket.close()
+                os.write(result, protocol.FAILED + b"the system has no room for another process")
+            os.close(run)
         else:
-            if pid == 0:
-                self.become_run(server, job, result, output, run_socket)
-            self.runs[pid] = run_socket
-            self.pid_of[run] = pid
+            ended = os.pidfd_open(pid)
+            run_socket = socket.socket(fileno=run)
+            self.ended_of[ended] = pid, run_socket
+            self.socket_of[run] = run_socket
+            self.poll.register(ended, select.POLLIN)
             self.poll.register(run, select.POLLIN)
         for descriptor in (job, result, output):
             os.close(descriptor)
 
-    def become_run(self, server: int, job: int, result: int, output: int, run_socket: socket.socket) -> None:
+    def become_run(self, job: int, result: int, output: int) -> None:
         """In the child: give up everything, then run the submission. Never returns."""
-        run = run_socket.detach()
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.setsid()
-            confine.die_with_parent(server, signal.SIGKILL)
+            if self.groups:
+                os.setsid()
+            confine.die_with_parent(self.pid, signal.SIGKILL)
             request = read_job(job)
             program = request["function"] is None
-            kept = [job, result if program else output, output, result, run]
+            os.dup2(job, 0)
+            os.dup2(result if program else output, 1)
+            os.dup2(output, 2)
+            os.dup2(result, RESULT_FD)
+            first = RESULT_FD + 1
             if self.confinement.ruleset >= 0:
-                kept.append(self.confinement.ruleset)
-                self.confinement.ruleset = RULESET_FD
-            spares = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in kept]
-            run = spares[RUN_FD]
-            for target, spare in enumerate(spares):
-                os.dup2(spare, target)
-            run = RUN_FD
-            os.closerange(len(kept), 1 << 16)
+                os.dup2(RULESET_FD, first)
+                self.confinement.ruleset = first
+                first += 1
+            os.closerange(first, 1 << 16)
             self.confinement.enter(request["cpu_s"], request["memory_mb"])
-            os.write(RUN_FD, protocol.CONFINED)
-            os.close(RUN_FD)
+            os.write(RESULT_FD, protocol.CONFINED)
         except BaseException as error:
             with contextlib.suppress(OSError):
-                os.write(run, protocol.FAILED + str(error).encode(errors="replace")[:500])
+                os.write(RESULT_FD, protocol.FAILED + str(error).encode(errors="replace")[:500])
+            with contextlib.suppress(OSError):
+                os.write(result, protocol.FAILED + str(error).encode(errors="replace")[:500])
             os._exit(1)
         try:
             if program:
@@ -188,29 +195,26 @@ class Server:
 
     def kill(self, run: int) -> None:
         """Kill a run whose parent closed the run socket; `reap` does the rest."""
-        pid = self.pid_of.pop(run)
+        run_socket = self.socket_of.pop(run)
         self.poll.unregister(run)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        pid = next(pid for pid, its_socket in self.ended_of.values() if its_socket is run_socket)
+        os.kill(pid, signal.SIGKILL)
 
-    def reap(self) -> None:
-        """Collect ended children, their process groups included, and tell their parents."""
-        while self.runs:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None:
-                return
+    def reap(self, ended: int) -> None:
+        """Collect an ended child and tell its parent."""
+        pid, run_socket = self.ended_of.pop(ended)
+        self.poll.unregister(ended)
+        os.close(ended)
+        if self.groups:
             # The child is still a zombie, so its group id cannot have been reused yet.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(ended.si_pid, signal.SIGKILL)
-            _, status, usage = os.wait4(ended.si_pid, 0)
-            run_socket = self.runs.pop(ended.si_pid, None)
-            if run_socket is None:
-                continue
-            if self.pid_of.pop(run_socket.fileno(), None) is not None:
-                self.poll.unregister(run_socket)
-            with contextlib.suppress(OSError):
-                run_socket.send(protocol.ENDED.pack(protocol.EXITED, status, usage.ru_utime + usage.ru_stime))
-            run_socket.close()
+                os.killpg(pid, signal.SIGKILL)
+        _, status, usage = os.wait4(pid, 0)
+        if self.socket_of.pop(run_socket.fileno(), None) is not None:
+            self.poll.unregister(run_socket)
+        with contextlib.suppress(OSError):
+            run_socket.send(protocol.ENDED.pack(protocol.EXITED, status, usage.ru_utime + usage.ru_stime))
+        run_socket.close()
 
 
 def main() -> None:
@@ -232,6 +236,8 @@ def main() -> None:
     level = confinement.level if confinement else None
     control.sendall(json.dumps({"isolation": level, "wrong": wrong}).encode() + b"\n")
     if confinement:
+        harness.warm_up()
+        gc.set_threshold(GC_THRESHOLD)
         gc.collect()
         gc.freeze()
         Server(control, confinement).serve()

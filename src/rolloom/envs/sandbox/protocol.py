@@ -1,17 +1,17 @@
-"""Messages on a run socket. Shared by the worker and the fork server, so standard library only."""
+"""Messages between a worker, its fork server and a run. Standard library only."""
 
 from __future__ import annotations
 
 import struct
 
 CONFINED = b"C"
-"""From the child: every right is gone, the submission starts now."""
+"""First on the result pipe: every right is gone, the submission starts now."""
 
 FAILED = b"F"
-"""From the child or the server, followed by text: the run could not be started or confined."""
+"""First on the result pipe, followed by text: the run could not be started or confined."""
 
 ENDED = struct.Struct("<cid")
-"""From the server: `EXITED`, the wait status, CPU seconds used."""
+"""On the run socket, from the server: `EXITED`, the wait status, CPU seconds used."""
 
 EXITED = b"X"
 """First field of `ENDED`."""

@@ -27,6 +27,7 @@ MAX_OUTPUT_BYTES = 16 << 10
 MIN_MEMORY_MB = 64
 FORK_TIMEOUT_S = 30.0
 MAX_STARTS = 3
+QUICK_MS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,59 +191,74 @@ class _Run:
             SandboxError: the fork server died, or could not fork or confine.
         """
         poll = select.poll()
-        for descriptor in (self._result_fd, self._output_fd, self._socket.fileno()):
-            poll.register(descriptor, select.POLLIN)
+        poll.register(self._socket, select.POLLIN)
+        # Most runs end at once: until then nothing but the end is worth waking up for.
+        if not poll.poll(QUICK_MS) or not self._read_socket():
+            poll.register(self._result_fd, select.POLLIN)
+            poll.register(self._output_fd, select.POLLIN)
+            self._wait(poll)
+        self._drain(self._result_fd)
+        self._drain(self._output_fd)
+        self._check_start()
+        self.ending.seconds = time.monotonic() - self.started
+
+    def _wait(self, poll: select.poll) -> None:
         deadline = time.monotonic() + FORK_TIMEOUT_S
         while not self.over:
             left = deadline - time.monotonic()
             if left <= 0:
-                self._give_up()
                 return
             for descriptor, _ in poll.poll(left * 1000 + 1):
                 if descriptor == self._socket.fileno():
-                    if self._read_socket():
-                        deadline = time.monotonic() + self.job.timeout_s
+                    self._read_socket()
                 elif not self._drain(descriptor):
                     poll.unregister(descriptor)
+            if not self.confined and self.ending.result:
+                self._check_start()
+                deadline = time.monotonic() + self.job.timeout_s
             if len(self.ending.result) > self.job.result_bytes:
-                break
-        self._drain(self._result_fd)
-        self._drain(self._output_fd)
-        self.ending.seconds = time.monotonic() - self.started
-
-    def _give_up(self) -> None:
-        if not self.confined:
-            raise SandboxError(
-                f"the sandbox did not start a run within {FORK_TIMEOUT_S} s; is the machine overloaded?"
-            )
-        self.ending.seconds = self.job.timeout_s
+                return
 
     def _read_socket(self) -> bool:
-        """Read one message; return True when it says that the run has just begun."""
+        """Read the server's message; return True when it says that the run is over."""
         try:
             message = self._socket.recv(1024)
         except ConnectionError:
             message = b""
-        if message == CONFINED:
-            self.confined, self.started = True, time.monotonic()
-            return True
         if len(message) == ENDED.size and message[:1] == EXITED:
-            _, status, cpu_s = ENDED.unpack(message)
-            if not self.confined:
-                raise SandboxError(f"a run ended before it was confined (wait status {status})")
-            self.ending.wait_status, self.ending.cpu_s, self.over = status, cpu_s, True
-            return False
-        if message[:1] == FAILED:
-            raise SandboxError(f"a run could not be confined: {message[1:].decode(errors='replace')}")
-        if not self.confined:
-            self.zygote.wait_ended()
+            _, self.ending.wait_status, self.ending.cpu_s = ENDED.unpack(message)
+            self.over = True
+            return True
+        self._drain(self._result_fd)
+        self.zygote.wait_ended()
+        if not self.confined and not self.ending.result:
             raise _NeverStarted
         raise SandboxError("the sandbox's fork server was killed during a run")
+
+    def _check_start(self) -> None:
+        """Take the first byte of the result pipe, which trusted code wrote, off it.
+
+        Raises:
+            SandboxError: the run was never confined.
+        """
+        if self.confined:
+            return
+        result = self.ending.result
+        if result[:1] == FAILED:
+            raise SandboxError(f"a run could not be confined: {result[1:].decode(errors='replace')[:500]}")
+        if result[:1] != CONFINED:
+            if self.over:
+                raise SandboxError(f"a run ended before it was confined ({self.ending.wait_status})")
+            raise SandboxError(
+                f"the sandbox did not start a run within {FORK_TIMEOUT_S} s; is the machine overloaded?"
+            )
+        del result[:1]
+        self.confined = True
 
     def _drain(self, descriptor: int) -> bool:
         """Read what is there, keep it up to the cap; return False at end of file."""
         kept, cap = (
-            (self.ending.result, self.job.result_bytes + 1)
+            (self.ending.result, self.job.result_bytes + 2)
             if descriptor == self._result_fd
             else (self.ending.output, MAX_OUTPUT_BYTES)
         )
