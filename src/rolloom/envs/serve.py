@@ -237,7 +237,8 @@ class Server:
             raise Refused(429, f"all {self.max_sessions} sessions are taken; close one, or wait")
         self.opening += 1
         try:
-            env = await self._timed(None, self._in_thread(lambda: registry.make(body["id"], **kwargs)))
+            making = self._in_thread(lambda: registry.make(body["id"], **kwargs))
+            env = await self._timed(None, making, lambda: self._discard_made(making))
             session = Session(env, time.monotonic())
             options = {name: body[name] for name in ("split", "level") if name in body}
             try:
@@ -263,7 +264,7 @@ class Server:
     async def _step(self, request: web.Request) -> Any:
         session = self._find(request)
         body = await _body(request, STEP_SCHEMA)
-        if session.lock.locked():
+        if session.stuck or session.lock.locked():
             raise Refused(409, "a step of this session is still running")
         async with session.lock:
             if not session.env._live:
@@ -299,20 +300,22 @@ class Server:
             work = asyncio.wrap_future(aio.spawn(getattr(env, f"a{method}")(*args, **kwargs)))
         else:
             work = self._in_thread(lambda: getattr(env, method)(*args, **kwargs))
+
         try:
-            return await self._timed(env.step_deadline_s, work)
+            return await self._timed(env.step_deadline_s, work, lambda: self._discard(env))
         except Refused:
             session.stuck = True
             raise
         finally:
             session.used = time.monotonic()
 
-    async def _timed(self, seconds: float | None, work: asyncio.Future[T]) -> T:
+    async def _timed(self, seconds: float | None, work: asyncio.Future[T], late: Callable[[], None]) -> T:
         """Await some work until its deadline.
 
         Args:
             seconds: of the environment's own; the server's without.
             work: may go on in a thread after the deadline, which counts as stuck until it ends.
+            late: called when work that was given up has ended after all.
         """
         deadline = seconds or self.step_deadline_s
         done, _ = await asyncio.wait([work], timeout=deadline)
@@ -323,10 +326,20 @@ class Server:
         def ended(finished: asyncio.Future[T]) -> None:
             self.stuck -= 1
             if not finished.cancelled():
-                finished.exception()
+                finished.exception()  # looked at, so that asyncio does not warn of it
+            late()
 
         work.add_done_callback(ended)
         raise Refused(504, f"the environment took over {deadline:g} s; its session is of no more use")
+
+    def _discard_made(self, making: asyncio.Future[TextEnv]) -> None:
+        if not making.cancelled() and making.exception() is None:
+            self._discard(making.result())
+
+    def _discard(self, env: TextEnv) -> None:
+        """Close an environment that no session has any more, without waiting for it."""
+        with contextlib.suppress(RuntimeError):  # the pool is shut down when the server stops
+            self._pool.submit(env.close)
 
     def _in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, function)
