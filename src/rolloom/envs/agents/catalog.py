@@ -37,4 +37,16 @@ SPECS: tuple[EnvSpec, ...] = (
         "agent",
         "serve a bank's customer by a policy; scored by the database, what was told and the rules",
     ),
+    EnvSpec(
+        "game/grid_world-v0",
+        f"{_HERE}.games.grid_world:GridWorld",
+        "game",
+        "find the exit past pits and doors, or push boxes onto targets, on a grid in text",
+    ),
+    EnvSpec(
+        "game/adventure-v0",
+        f"{_HERE}.games.adventure:Adventure",
+        "game",
+        "a text adventure: explore rooms, find keys, bring things to their place",
+    ),
 )
