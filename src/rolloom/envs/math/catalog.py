@@ -29,4 +29,28 @@ SPECS: tuple[EnvSpec, ...] = (
         "math",
         "divisors, remainders, bases, congruences, Diophantine equations",
     ),
+    EnvSpec(
+        "math/word_problems-v0",
+        "rolloom.envs.math.word_problems:WordProblems",
+        "math",
+        "word problems from templates: money, motion, mixtures, ages, shapes, counting",
+    ),
+    EnvSpec(
+        "math/polynomials-v0",
+        "rolloom.envs.math.polynomials:Polynomials",
+        "math",
+        "expand, factor, differentiate, integrate; symbolic answers in any equal form",
+    ),
+    EnvSpec(
+        "math/sets-v0",
+        "rolloom.envs.math.sets:Sets",
+        "math",
+        "finite sets, intervals and inequalities; the answer is a set",
+    ),
+    EnvSpec(
+        "math/problems-v0",
+        "rolloom.envs.math.problems:Problems",
+        "math",
+        "problems of a data set, answers verified by math-verify; 500 of its own",
+    ),
 )

@@ -39,9 +39,11 @@ _RENAMED = {
 _CHARACTERS = {"div": "/", "lt": "<", "gt": ">", "%": "%", "$": "$", "lbrack": "[", "rbrack": "]"}
 _TEXT = {"text", "mathrm", "textbf", "mathbf", "textrm", "textit", "mbox", "operatorname", "rm", "mathit"}
 FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"}
+_GROUP = dict.fromkeys(FUNCTIONS, "trigonometry") | dict.fromkeys(("ln", "log"), "logarithm")
 _FUNCTIONS = FUNCTIONS | {"ln", "log", "exp"}
 EVALUATORS = {"sum", "prod", "int", "lim", "binom", "gcd", "lcm", "det", "max", "min", "bmod", "pmod", "mod"}
 """Commands that ask for a computation; an answer may use one only where the expected answer does."""
+_COMPUTING = EVALUATORS | _GROUP.keys()
 _GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "kappa", "lambda",
     "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega",
@@ -106,8 +108,12 @@ def is_expression(text: str) -> bool:
 
 
 def evaluators(text: str) -> set[str]:
-    """Return what in a normal form asks for a computation that an answer should have done."""
-    found = {token[1:] for token in tokens(text) if token[1:] in EVALUATORS}
+    r"""Return what in a normal form asks for a computation that an answer should have done.
+
+    Trigonometric functions count as one, logarithms as one: `1/\cos x` may answer `\sec x`, but
+    `\sin(\pi/3)` is not yet `\sqrt{3}/2`.
+    """
+    found = {_GROUP.get(token[1:], token[1:]) for token in tokens(text) if token[1:] in _COMPUTING}
     squeezed = text.replace(" ", "")
     return found | ({"!"} if "!" in text else set()) | ({"d/d"} if _DERIVATIVE.search(squeezed) else set())
 
@@ -117,7 +123,7 @@ def exact_decimals(text: str) -> str:
     return _DECIMAL.sub(_as_fraction, text)
 
 
-_DERIVATIVE = re.compile(r"(?:\}\{|/)\(?d(?:\^\{[0-9]+\})?(?:[A-Za-z]|\\)")
+_DERIVATIVE = re.compile(r"(?:\}|/)[{(]*d(?:\^\{[0-9]+\})?[A-Za-z\\{(]")
 _DECIMAL = re.compile(r"(?<![0-9.])([0-9]*)\.([0-9]+)")
 
 

@@ -3,8 +3,8 @@ r"""Is this answer right? Equality of mathematical answers written by an untrust
     same_answer(r"\boxed{\frac{6}{4}}", "1.5")  # True
 
 Numbers, quantities, sets, tuples and intervals of numbers are compared here, exactly. Expressions and
-equations go to math-verify, which runs in confined processes that are killed at a deadline (`verifier.py`). An answer
-must be worked out: `2^{10}` is not the number 1024, and an integral sign answers nothing.
+equations go to math-verify, which runs in confined processes that are killed at a deadline (`verifier.py`).
+An answer must be worked out: `2^{10}` is not the number 1024, and an integral sign answers nothing.
 """
 
 from __future__ import annotations
