@@ -76,6 +76,10 @@ def test_generators_without_an_oracle_get_one(name):
         ("puzzle24", "8*3*1*1"),
         ("puzzle24", "__import__('os').system('true') or 24"),
         ("game_of_life_halting", "whatever"),
+        ("coin_flip", "0"),
+        ("coin_flip", "0.0"),
+        ("complex_arithmetic", "NaN"),
+        ("time_intervals", " ".join(map(str, range(2_000)))),
     ],
 )
 def test_known_holes_of_scorers_pay_nothing(name, text):

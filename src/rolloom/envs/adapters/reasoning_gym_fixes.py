@@ -6,6 +6,8 @@ Read from the package's source, version 0.1.25:
   reads literals only.
 - Five hand the answer to sympy's `parse_expr`, which is `eval` too. Their answers may only consist of
   numbers, operators and the names that an honest answer needs: `Integral(f, x)` is no integral found.
+- `coin_flip` takes `0` for every chance that is written `0.` and something, `complex_arithmetic` takes NaN,
+  and `time_intervals` finds a time in any heap of numbers.
 - `game_of_life_halting` pays any text that is not empty, `puzzle24` does not look which numbers were used,
   `propositional_logic` takes a premise for a conclusion, and `rush_hour` a thousand random moves for a
   solution.
@@ -19,6 +21,7 @@ import importlib
 import json
 from collections import deque
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 FULL = 0.999
@@ -137,6 +140,24 @@ def _says_so(answer: str, entry: dict[str, Any]) -> bool:
     return answer.strip() == entry["answer"]
 
 
+def _same_chance(answer: str, entry: dict[str, Any]) -> bool:
+    if len(answer) > 40 or not set(answer) <= set("0123456789./ ,"):
+        return False
+    try:
+        said, right = (float(Fraction(text.replace(",", "").strip())) for text in (answer, entry["answer"]))
+    except (ValueError, ZeroDivisionError):
+        return False
+    return abs(said - right) <= 0.01 * right
+
+
+def _finite(answer: str, entry: dict[str, Any]) -> bool:
+    return "n" not in answer.lower()
+
+
+def _short(answer: str, entry: dict[str, Any]) -> bool:
+    return len(answer) <= 64
+
+
 def _few_moves(answer: str, entry: dict[str, Any]) -> bool:
     return len(answer.split()) <= 3 * entry["metadata"]["min_moves"] + 10 and len(answer) < 2_000
 
@@ -146,6 +167,9 @@ HONEST: dict[str, Callable[[str, dict[str, Any]], bool]] = {
     "propositional_logic": _concludes,
     "rush_hour": _few_moves,
     "game_of_life_halting": _says_so,
+    "coin_flip": _same_chance,
+    "complex_arithmetic": _finite,
+    "time_intervals": _short,
 }
 
 

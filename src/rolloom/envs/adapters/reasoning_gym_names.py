@@ -144,7 +144,7 @@ CHANCE = {
     "intermediate_integration": 0.1,
     "isomorphic_strings": 0.55,
     "jugs": 0.11,
-    "knight_swap": 0.17,
+    "knight_swap": 0.3,
     "largest_island": 0.16,
     "leg_counting": 0.18,
     "letter_counting": 0.45,
@@ -164,7 +164,7 @@ CHANCE = {
     "self_reference": 0.43,
     "shortest_path": 0.52,
     "syllogism": 0.69,
-    "time_intervals": 0.1,
+    "time_intervals": 0.2,
     "tsumego": 0.14,
     "zebra_puzzles": 0.5,
 }
@@ -172,8 +172,11 @@ CHANCE = {
 
 ANSWER_IN_PROMPT = frozenset(
     (
+        "color_cube_rotation",
         "needle_haystack",
+        "rearc",
+        "string_insertion",
         "zebra_puzzles",
     )
 )
-"""Generators whose answer is found in the question: finding it is the task."""
+"""Generators whose answer stands in the question: finding it, or seeing that nothing changes, is the task."""
