@@ -207,3 +207,9 @@ def get_server(levels: tuple[str, ...], program: Path, settings: tuple[str, ...]
         if zygote is None or not zygote.alive:
             zygote = _zygotes[key] = Zygote(levels, program, settings)
         return zygote
+
+
+def running_servers() -> list[Zygote]:
+    """Return this process's running servers."""
+    with _lock:
+        return [zygote for zygote in _zygotes.values() if zygote.alive]
