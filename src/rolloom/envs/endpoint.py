@@ -11,6 +11,8 @@ can be mended by waiting is tried again, and what fails says where, how, and wha
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import email.utils
 import json
 import os
@@ -286,6 +288,7 @@ class ChatEndpoint:
                 trust_env=True,
             )
             found = self._open[loop] = (session, asyncio.Semaphore(self.concurrency))
+            _sessions[session] = loop
         return found
 
     async def _until(
@@ -345,6 +348,20 @@ class ChatEndpoint:
         text = body.decode("utf-8", "replace")
         key = headers.get("Authorization", "").removeprefix("Bearer ")
         return safe_text(" ".join((text.replace(key, "***") if key else text).split()), BODY_START)
+
+
+_sessions: weakref.WeakKeyDictionary[aiohttp.ClientSession, asyncio.AbstractEventLoop]
+_sessions = weakref.WeakKeyDictionary()
+os.register_at_fork(after_in_child=_sessions.clear)
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what loops in threads of their own still hold, so that a program ends without complaints."""
+    for session, loop in list(_sessions.items()):
+        if loop.is_running() and not session.closed:
+            with contextlib.suppress(Exception):
+                asyncio.run_coroutine_threadsafe(session.close(), loop).result(1.0)
 
 
 class _Later(Exception):
