@@ -27,6 +27,17 @@ def test_a_server_that_neither_answers_nor_ends_is_given_up_and_killed():
         assert gone(*started, within=8.0)
 
 
+@pytest.mark.slow
+def test_giving_up_while_a_server_starts_leaves_none():
+    async def impatient() -> None:
+        with made(args=(SERVER, "stubborn")) as env, pytest.raises(TimeoutError):
+            await asyncio.wait_for(env.areset(seed=0), 0.3)
+
+    before = children(os.getpid())
+    asyncio.run(impatient())
+    assert gone(*children(os.getpid()) - before, within=8.0)
+
+
 def test_closing_leaves_no_process_not_even_a_child_of_the_server():
     with made() as env:
         env.reset(seed=0)
@@ -118,5 +129,5 @@ def test_a_hundred_episodes_need_one_server_and_little_time():
                 _, reward, over, *_ = env.step(env.gold())
                 total += reward
             assert total == 1.0
-        assert (time.perf_counter() - start) / 100 < 0.1
+        assert (time.perf_counter() - start) / 100 < 0.25
         assert children(os.getpid()) == before

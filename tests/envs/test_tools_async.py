@@ -1,4 +1,4 @@
-"""Tools that wait: episodes wait side by side, calls of one turn run in order, a slow tool holds up nobody."""
+"""Tools that wait: episodes wait side by side, the calls of a turn run in order, none holds up another."""
 
 from __future__ import annotations
 

@@ -165,6 +165,10 @@ class McpEnv(ToolEnv):
         super().close()
 
     async def _ready(self) -> Link:
+        if self._lease.link is not None and not self._prepared:
+            await on_keeper(self._lease.link.check())
+            if not self._lease.link.alive:
+                self._lease.end(LINGER_S)
         if self._lease.link is None:
             await self._lease.begin(self.session == "process", self.start_timeout_s)
         if not self._prepared:

@@ -28,6 +28,8 @@ def prctl(option: int, value: int) -> None:
 def descendants(of: int) -> list[int]:
     """Return the process ids of everything below a process."""
     children: dict[int, list[int]] = {}
+    if not os.path.isdir("/proc"):
+        return []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as stat:
             # The command's name may contain anything, so count from the last bracket.

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ LAUNCHER = Path(__file__).with_name("mcp_launch.py")
 CONNECTION_CLOSED, INVALID_PARAMS, METHOD_NOT_FOUND = -32000, -32602, -32601
 CLOSE_TIMEOUT_S = 8.0
 LINGER_S = 30.0
+IDLE_S, CHECK_TIMEOUT_S = 1.0, 10.0
 MAX_PAGES = 100
 TAIL_BYTES = 600
 
@@ -77,6 +79,7 @@ class Link:
         self.alive = False
         self.tools: list[Any] = []
         self._why = ""
+        self._used = time.monotonic()
         self._closing = asyncio.Event()
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
@@ -89,7 +92,13 @@ class Link:
         """
         opened = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._hold(opened))
-        done, _ = await asyncio.wait({opened, self._task}, timeout=timeout_s, return_when="FIRST_COMPLETED")
+        try:
+            done, _ = await asyncio.wait(
+                {opened, self._task}, timeout=timeout_s, return_when="FIRST_COMPLETED"
+            )
+        except asyncio.CancelledError:  # whoever wanted it is gone, so nobody would close it
+            self._task.cancel()
+            raise
         if opened in done:
             return self
         if not done:
@@ -161,10 +170,23 @@ class Link:
             raise EnvError(f"MCP server {self.target} failed in {name}: {error.message}") from None
         except Exception as error:  # a result that breaks the server's own schema, a broken transport
             raise EnvError(f"MCP server {self.target} failed in {name}: {error!r:.300}") from error
+        self._used = time.monotonic()
         text = _text_of(result)
         if result.is_error:
             raise ToolError(text)
         return text
+
+    async def check(self) -> None:
+        """Find out whether a server that was idle for a while is still there; runs on the keeper's loop."""
+        if not self.alive or self._client is None or time.monotonic() - self._used < IDLE_S:
+            return
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await self._client.list_tools()
+            self._used = time.monotonic()
+        except Exception as error:  # however it fails, it is of no use any more
+            self.alive, self._why = False, f"it ended while idle: {error!r:.200}"
+            self._closing.set()
 
     async def close(self) -> None:
         """Close the connection and, over stdio, wait for the server's end; runs on the keeper's loop."""

@@ -41,7 +41,7 @@ LINKS = {
 """Kind -> the relations of its entities, and the kinds that these lead to."""
 
 NUMBERS = {
-    "person": ("birth", 1_900, 2_000),
+    "person": ("licence", 10_000, 99_999),
     "company": ("founding", 1_650, 2_000),
     "town": ("population", 1_000, 900_000),
     "river": ("length", 100, 999),
@@ -58,7 +58,7 @@ MARKS = {
     "source": "rises at ",
     "author": "was written by ",
     "publisher": "was published by ",
-    "birth": "was born in the year ",
+    "licence": "holds the licence number ",
     "founding": "was founded in the year ",
     "population": "has a population of ",
     "length": "has a length in kilometres of ",
@@ -77,7 +77,7 @@ ASKED = {
     "source": "the mountain where {} rises",
     "author": "the author of {}",
     "publisher": "the publisher of {}",
-    "birth": "the birth year of {}",
+    "licence": "the licence number of {}",
     "founding": "the founding year of {}",
     "population": "the population of {}",
     "length": "the length in kilometres of {}",
