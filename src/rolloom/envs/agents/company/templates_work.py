@@ -349,6 +349,11 @@ def best_customer(p: Planner) -> str:
     )
     found = p.rows(query, item)
     p.need(found[0][1] > found[1][1] and p.rows("SELECT 1 FROM customers WHERE id = ?", found[0][0]))
+    before = (
+        *p.rows("SELECT stage FROM customers WHERE id = ?", found[0][0]),
+        *p.rows("SELECT status FROM orders WHERE id = ?", found[0][2]),
+    )
+    p.need(before != (("won",), ("shipped",)))
     p.read("search_orders", f"find the {item} orders", item=item)
     why = f"order {found[0][2]} is worth most: {found[0][1]}"
     p.do("update_customer", why, id=found[0][0], stage="won")
@@ -377,6 +382,7 @@ def follow_up(p: Planner) -> str:
         title = f"follow up on {code}"
         p.do("create_task", f"{code} is odd", title=title, owner=owner, board="marketing", due=due)
     else:
+        p.need(p.rows("SELECT 1 FROM emails WHERE id = ? AND (folder != 'archive' OR NOT read)", mail[0][0]))
         p.do("update_email", f"{code} is even", id=mail[0][0], folder="archive", read=True)
     return (
         f"Read the newest email from {who}. If its reference number is odd, create the task"

@@ -47,16 +47,16 @@ class Difficulty:
 
 
 LEVELS = (
-    Difficulty(5, 4, exits=3, pits=3),
-    Difficulty(6, 5, exits=3, pits=4),
-    Difficulty(8, 8, exits=4, pits=7, walls=0.25),
-    Difficulty(7, 9, exits=3, pits=4, walls=0.25, doors=1),
-    Difficulty(8, 14, exits=3, pits=4, walls=0.28, doors=2),
-    Difficulty(8, 16, exits=3, pits=5, walls=0.2, doors=1, gems=3),
+    Difficulty(6, 5, exits=8, pits=6),
+    Difficulty(7, 6, exits=9, pits=7),
+    Difficulty(9, 9, exits=9, pits=10, walls=0.2),
+    Difficulty(7, 9, exits=6, pits=5, walls=0.2, doors=1),
+    Difficulty(8, 14, exits=6, pits=4, walls=0.2, doors=2),
+    Difficulty(8, 16, exits=5, pits=5, walls=0.2, doors=1, gems=3),
     Difficulty(5, 8, boxes=1, walls=0.1),
     Difficulty(5, 12, boxes=2, walls=0.1),
-    Difficulty(6, 18, boxes=2, walls=0.2),
-    Difficulty(6, 20, boxes=3, walls=0.3),
+    Difficulty(6, 16, boxes=2, walls=0.2),
+    Difficulty(6, 18, boxes=3, walls=0.3),
 )
 
 
@@ -72,7 +72,7 @@ class GridWorld(TextEnv):
 
     | level | what it adds |
     |---|---|
-    | 1-3 | exits to tell apart, pits and walls on 5x5, 6x6 and 8x8 |
+    | 1-3 | exits to tell apart, pits and walls on 6x6, 7x7 and 9x9 |
     | 4-5 | one and two locked doors and their keys |
     | 6 | gems to collect first |
     | 7-9 | boxes to push onto targets: one, two, two on a larger board |
@@ -121,7 +121,7 @@ class GridWorld(TextEnv):
         """Return the board with its legend."""
         shown = self.board.draw(self.board.start)
         legend = [f"{letter} {told}" for letter, told in LEGEND.items() if letter in shown]
-        legend += [f"{letter} an exit" for letter in "123456" if letter in shown]
+        legend += ["a digit is an exit"] if self.board.goal else []
         goal = self.board.goal
         if goal:
             task = f"Go to exit {goal}; any other exit loses." + (
@@ -180,8 +180,6 @@ class GridWorld(TextEnv):
         return {
             "claim": "I have reached the goal. won: 1.0",
             "too many": " ".join(["right", "down"] * 50),
-            "every move": "up down left right",
-            "around": "right down",
             "long word": "up" * 100_000,
             "other alphabet": "\u2191 \u2192 \u2193",
         }
