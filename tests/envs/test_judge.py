@@ -404,3 +404,12 @@ def test_a_program_that_used_a_judge_ends_quietly(http):
 
 def test_judge_errors_are_environment_errors():
     assert issubclass(JudgeError, EnvError) and registry.spec("judge/rubric-v0").kind == "judge"
+
+
+def test_the_majority_of_solutions_is_no_hint():
+    env, right = Verdict(level=6), 0
+    for seed in range(200):
+        env.reset(seed=seed)
+        finals = [last_number(solution["text"]) for solution in env.problem["solutions"]]
+        right += max(set(finals), key=lambda final: (finals.count(final), final)) == env.problem["answer"]
+    assert 90 < right < 160

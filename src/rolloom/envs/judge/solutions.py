@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,10 +76,21 @@ def draw_question(rng: np.random.Generator, level: int) -> Question:
     return Question(" ".join(said), start, tuple(steps), value)
 
 
-def write_solution(rng: np.random.Generator, question: Question, right: bool, level: int) -> tuple[str, str]:
-    """Return a solution that is right or wrong as wanted, and what it does."""
-    while True:
-        lines, final, why = _attempt(rng, question, right, level)
+def write_solution(
+    rng: np.random.Generator, question: Question, right: bool, level: int, fault: int | None = None
+) -> tuple[str, str]:
+    """Return a solution that is right or wrong as wanted, and what it does.
+
+    Args:
+        rng: source of chance.
+        question: what is solved.
+        right: whether the final number is to be right.
+        level: adds corrected slips and claims from 4 on.
+        fault: wrong solutions with the same number here make the same mistake.
+    """
+    for number in itertools.count():
+        faults = rng if fault is None else np.random.default_rng([fault, number])
+        lines, final, why = _attempt(rng, faults, question, right, level)
         # A slip can be undone by chance, as when a number that is left out is added by another.
         if (final == question.answer) == right:
             break
@@ -89,10 +101,10 @@ def write_solution(rng: np.random.Generator, question: Question, right: bool, le
 
 
 def _attempt(
-    rng: np.random.Generator, question: Question, right: bool, level: int
+    rng: np.random.Generator, faults: np.random.Generator, question: Question, right: bool, level: int
 ) -> tuple[list[str], int, str]:
-    fault = "" if right else one(rng, ("slip", "misread", "skip", "ending"))
-    at = int(rng.integers(len(question.steps)))
+    fault = "" if right else one(faults, ("slip", "misread", "skip", "ending"))
+    at = int(faults.integers(len(question.steps)))
     corrected = int(rng.integers(len(question.steps))) if level >= 4 and rng.random() < 0.4 else -1
     wordy = bool(rng.random() < 0.5)
     value, lines, why = question.start, [], "makes no mistake"
@@ -101,11 +113,11 @@ def _attempt(
             why = f"leaves out step {index + 1}"
             continue
         if index == at and fault == "misread":
-            number += one(rng, (-1, 1, 2, 10)) if number > 2 else 1
+            number += one(faults, (-1, 1, 2, 10)) if number > 2 else 1
             why = f"misreads the number of step {index + 1}"
         after = apply(value, sign, number)
         if index == at and fault == "slip":
-            after += one(rng, (-10, -2, -1, 1, 2, 10))
+            after += one(faults, (-10, -2, -1, 1, 2, 10))
             why = f"slips in step {index + 1}"
         work = f"{value} {sign} {number} = "
         if index == corrected:
@@ -114,6 +126,6 @@ def _attempt(
             lines.append(f"After step {index + 1} it is {work}{after}." if wordy else f"{work}{after}")
         value = after
     if fault == "ending":
-        value += one(rng, (-10, -1, 1, 10))
+        value += one(faults, (-10, -1, 1, 10))
         why = "ends with another number than it reached"
     return lines, value, why

@@ -30,6 +30,7 @@ class Verdict(TextEnv):
     | level | adds |
     |---|---|
     | 1 | six solutions of 3 steps with small numbers |
+    | 3 | mistakes that several solutions share |
     | 4 | seven, corrected slips, claims of their own |
     | 7 | eight, 8 steps, numbers to 300 |
     | 10 | eight, 12 steps, numbers to 3,000 |
@@ -38,10 +39,13 @@ class Verdict(TextEnv):
     def generate(self, rng: np.random.Generator, level: int) -> dict[str, Any]:
         """Return `{"question", "answer", "solutions": [{"text", "right", "why"}, ...]}`."""
         question = draw_question(rng, level)
+        # Mistakes that many make: the number that most solutions reach need not be the right one.
+        shared = int(rng.integers(2**31))
         drawn = []
         for _ in range(SOLUTIONS[level - 1]):
             right = bool(rng.integers(2))
-            text, why = write_solution(rng, question, right, level)
+            common = level >= 3 and rng.random() < 0.7
+            text, why = write_solution(rng, question, right, level, shared if common else None)
             drawn.append({"text": text, "right": right, "why": why})
         return {"question": question.text, "answer": question.answer, "solutions": drawn}
 
