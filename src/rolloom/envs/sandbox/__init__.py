@@ -4,7 +4,7 @@
 `Workspace` is a directory in which shell commands run.
 """
 
-from rolloom.envs.sandbox.confine import FULL, LEVELS, NO_FILES, NONE, WORKSPACE_LEVELS
+from rolloom.envs.sandbox.confine import FULL, LEVELS, NAMESPACES, NO_FILES, NONE, WORKSPACE_LEVELS
 from rolloom.envs.sandbox.program import Case, ProgramOutcome, run_program
 from rolloom.envs.sandbox.runner import Call, Outcome, run_function, same_value
 from rolloom.envs.sandbox.workspace import CommandResult, Entry, Workspace
@@ -12,6 +12,7 @@ from rolloom.envs.sandbox.workspace import CommandResult, Entry, Workspace
 __all__ = [
     "FULL",
     "LEVELS",
+    "NAMESPACES",
     "NONE",
     "NO_FILES",
     "WORKSPACE_LEVELS",

@@ -16,11 +16,13 @@ import platform
 import resource
 import struct
 import sys
+from collections.abc import Callable
 
 FULL = "landlock+seccomp+rlimits"
 NO_FILES = "seccomp+rlimits"
 NONE = "none"
-LEVELS = (FULL, NO_FILES, NONE)
+NAMESPACES = f"namespaces+{FULL}"
+LEVELS = (NAMESPACES, FULL, NO_FILES, NONE)
 WORKSPACE_LEVELS = (f"namespaces+uid+{FULL}", f"namespaces+{FULL}", f"uid+{FULL}", FULL, NONE)
 """Of commands in a workspace; `uid` is a user of its own. They need files: there is none without Landlock."""
 
@@ -210,29 +212,11 @@ def build_filter(may_open: bool) -> bytes:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
 
 
-def set_limits(cpu_s: int, memory_mb: int) -> None:
-    """Set this process's resource limits: CPU seconds, address space in MiB, no core, no file growth."""
-    memory = memory_mb << 20
-    # The hard limit is a second later, so that the default SIGXCPU tells a CPU timeout from other deaths.
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-    for limit in (
-        resource.RLIMIT_CORE,
-        resource.RLIMIT_FSIZE,
-        resource.RLIMIT_MSGQUEUE,
-        resource.RLIMIT_MEMLOCK,
-    ):
-        resource.setrlimit(limit, (0, 0))
-
-
 class Confinement:
-    """One level of isolation, prepared once and entered by each forked child.
+    """One level of isolation: the server enters what children can inherit, each child enters the rest.
 
     Attributes:
         level: one of `LEVELS`.
-        ruleset: descriptor of the Landlock ruleset, -1 for levels without; a child that moves it says so
-        here.
 
     Raises:
         Unsupported: the level is missing on this kernel.
@@ -240,27 +224,55 @@ class Confinement:
 
     def __init__(self, level: str) -> None:
         self.level = level
-        self.ruleset = build_ruleset() if level == FULL else -1
-        self._program = b"" if level == NONE else build_filter(may_open=level == FULL)
+        self._ruleset = build_ruleset() if "landlock" in level else -1
+        self._program = b"" if level == NONE else build_filter(may_open="landlock" in level)
         self._buffer = ctypes.create_string_buffer(self._program, max(1, len(self._program)))
         self._header = struct.pack("HxxxxxxP", len(self._program) // 8, ctypes.addressof(self._buffer))
 
+    def prepare(self, unshare: Callable[[bool], None]) -> None:
+        """Give up what neither the server nor its children need, for good.
+
+        Args:
+            unshare: enters new namespaces, starting with one of users where that is asked for.
+
+        Raises:
+            Unsupported: the kernel refused a step.
+            OSError: the same.
+        """
+        if "namespaces" in self.level:
+            unshare(os.geteuid() != 0)
+        for limit in (
+            resource.RLIMIT_CORE,
+            resource.RLIMIT_FSIZE,
+            resource.RLIMIT_MSGQUEUE,
+            resource.RLIMIT_MEMLOCK,
+        ):
+            resource.setrlimit(limit, (0, 0))
+        prctl(PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
+        if self.level != NONE:
+            drop_capabilities()
+        if self._ruleset >= 0:
+            restrict(self._ruleset)
+            os.close(self._ruleset)
+
     def enter(self, cpu_s: int, memory_mb: int) -> None:
-        """Confine the calling process for good.
+        """Confine the calling process, a child of the prepared server, for good.
+
+        Args:
+            cpu_s: CPU seconds it may use.
+            memory_mb: address space it may have, in MiB.
 
         Raises:
             Unsupported: the kernel refused a step.
         """
-        set_limits(cpu_s, memory_mb)
-        prctl(PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
-        if self.level == NONE:
-            return
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-        drop_capabilities()
-        if self.level == FULL:
-            restrict(self.ruleset)
-            os.close(self.ruleset)
-        install_filter(self._header)
+        memory = memory_mb << 20
+        # The hard limit is a second later, so that the default SIGXCPU tells a CPU timeout from other deaths.
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+        if self.level != NONE:
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+            install_filter(self._header)
 
 
 def drop_capabilities() -> None:
@@ -302,12 +314,13 @@ def die_with_parent(parent: int, signal_number: int) -> None:
         os._exit(1)
 
 
-def probe(confinement: Confinement) -> None:
+def probe(confinement: Confinement, unshare: Callable[[bool], None]) -> None:
     """Check in the calling process, which stays confined, that what must be denied is denied.
 
     Raises:
         Unsupported: something that must be denied still works.
     """
+    confinement.prepare(unshare)
     confinement.enter(cpu_s=5, memory_mb=1024)
     if confinement.level == NONE:
         return

@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rolloom.envs.sandbox import confine, harness, protocol
+    from rolloom.envs.sandbox import confine, harness, namespaces, protocol
 
 # What submissions commonly import; preloaded, so that a run pays nothing for it and needs no file.
 PRELOADED = (
@@ -38,7 +38,7 @@ PRELOADED = (
 )  # fmt: skip
 GC_THRESHOLD = 50_000
 """A short program never fills it, and is spared a look at what it did not make."""
-RESULT_FD, RULESET_FD = 3, 5
+RESULT_FD = 3
 
 
 def load_sibling(name: str) -> ModuleType:
@@ -53,7 +53,8 @@ def load_sibling(name: str) -> ModuleType:
 
 
 if not TYPE_CHECKING:
-    confine, harness, protocol = load_sibling("confine"), load_sibling("harness"), load_sibling("protocol")
+    confine, harness = load_sibling("confine"), load_sibling("harness")
+    protocol, namespaces = load_sibling("protocol"), load_sibling("namespaces")
 
 
 def find_level(levels: list[str]) -> tuple[confine.Confinement | None, list[str]]:
@@ -78,7 +79,7 @@ def probe_in_child(confinement: confine.Confinement) -> str:
     pid = os.fork()
     if pid == 0:
         try:
-            confine.probe(confinement)
+            confine.probe(confinement, namespaces.unshare)
         except BaseException as error:
             os.write(writer, str(error).encode()[:500])
             os._exit(1)
@@ -113,13 +114,6 @@ class Server:
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
         self.fork = ctypes.PyDLL(None).fork
-        # The numbers a child uses are taken here, so that it can put its descriptors there directly.
-        null = os.open(os.devnull, os.O_RDWR)
-        self.low = [null] + [os.dup(null) for _ in range(RULESET_FD - null)]
-        if confinement.ruleset >= 0:
-            os.dup2(confinement.ruleset, RULESET_FD)
-            os.close(confinement.ruleset)
-            confinement.ruleset = RULESET_FD
 
     def serve(self) -> None:
         """Serve until the parent has gone and no run is left."""
@@ -168,16 +162,12 @@ class Server:
             confine.die_with_parent(self.pid, signal.SIGKILL)
             request = read_job(job)
             program = request["function"] is None
+            # What was received never has a number below 3, so nothing is overwritten before it is copied.
             os.dup2(job, 0)
             os.dup2(result if program else output, 1)
             os.dup2(output, 2)
             os.dup2(result, RESULT_FD)
-            first = RESULT_FD + 1
-            if self.confinement.ruleset >= 0:
-                os.dup2(RULESET_FD, first)
-                self.confinement.ruleset = first
-                first += 1
-            os.closerange(first, 1 << 16)
+            os.closerange(RESULT_FD + 1, 1 << 16)
             self.confinement.enter(request["cpu_s"], request["memory_mb"])
             os.write(RESULT_FD, protocol.CONFINED)
         except BaseException as error:
@@ -219,6 +209,10 @@ class Server:
 
 def main() -> None:
     """Become the fork server."""
+    # A worker may have closed its stderr; a child puts its own descriptors on the first three.
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(spare)
     control = socket.socket(fileno=int(sys.argv[1]))
     # A worker may ignore or block signals, and what it does so is inherited.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -230,13 +224,17 @@ def main() -> None:
         importlib.import_module(name)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-    # A process of the same user cannot read the memory of one that is not dumpable.
-    confine.prctl(confine.PR_SET_DUMPABLE, 0, "non-dumpable")
     confinement, wrong = find_level(sys.argv[3].split(","))
     level = confinement.level if confinement else None
-    control.sendall(json.dumps({"isolation": level, "wrong": wrong}).encode() + b"\n")
     if confinement:
         harness.warm_up()
+        confinement.prepare(namespaces.unshare)
+        # A change of rights may forget the death signal.
+        confine.die_with_parent(int(sys.argv[2]), signal.SIGTERM)
+        # A process of the same user cannot read the memory of one that is not dumpable.
+        confine.prctl(confine.PR_SET_DUMPABLE, 0, "non-dumpable")
+    control.sendall(json.dumps({"isolation": level, "wrong": wrong}).encode() + b"\n")
+    if confinement:
         gc.set_threshold(GC_THRESHOLD)
         gc.collect()
         gc.freeze()

@@ -163,7 +163,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def resolve_levels(
-    isolation: str | None, best: tuple[str, ...] = (confine.FULL, confine.NO_FILES)
+    isolation: str | None, best: tuple[str, ...] = (confine.NAMESPACES, confine.FULL, confine.NO_FILES)
 ) -> tuple[str, ...]:
     """Return the levels to try, best first.
 
