@@ -31,6 +31,51 @@ class Notes(McpEnv):
         return float(turn.content == self.problem["text"])
 
 
+HANDMADE = r"""
+import json, sys
+tool = {"name": "double", "inputSchema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    result = {
+        "initialize": {
+            "protocolVersion": "2024-11-05",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "handmade", "version": "1"},
+        },
+        "tools/list": {"tools": [tool] if asked.get("params", {}).get("cursor") else [], "nextCursor": "2"},
+    }.get(asked["method"])
+    if asked["method"] == "tools/list" and asked.get("params", {}).get("cursor"):
+        del result["nextCursor"]
+    if asked["method"] == "tools/call":
+        n = asked["params"]["arguments"]["n"]
+        image = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
+        result = {"content": [{"type": "text", "text": str(2 * n)}, image, {"type": "text", "text": "end"}]}
+        if n > 9:
+            result = None
+    error = {"code": -32602 if asked["method"] == "tools/call" else -32601, "message": "not that"}
+    answer = {"result": result} if result is not None else {"error": error}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **answer}), flush=True)
+"""
+"""A server of the first protocol, in plain Python: it starts in a fraction of the time that the SDK takes."""
+
+
+class Handmade(McpEnv):
+    """Doubles numbers."""
+
+    command, args = sys.executable, ("-S", "-c", HANDMADE)
+
+    def generate(self, rng, level):
+        return {"n": int(rng.integers(10**9))}
+
+    def prompt(self):
+        return ({"role": "user", "content": f"Double {self.problem['n']}."},)
+
+    def answer(self, turn):
+        return float(turn.content == str(2 * self.problem["n"]))
+
+
 @contextlib.contextmanager
 def made(cls=Notes, **kwargs):
     env = cls(**kwargs)

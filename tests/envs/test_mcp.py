@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mcp_notes import SERVER, Notes, call, children, gone, made
+from mcp_notes import SERVER, Handmade, Notes, call, children, gone, made
 
 from rolloom.envs import registry
 from rolloom.envs.adapters.mcp import McpTasks, _as_tool
@@ -182,6 +182,15 @@ def test_a_servers_schema_is_checked_and_its_patterns_are_left_to_it():
     ):
         with pytest.raises(EnvError, match="made"):
             _as_tool(described(bad), print)
+
+
+def test_a_server_of_the_first_protocol_that_knows_no_sdk_works_too():
+    with made(Handmade) as env:
+        _, info = env.reset(seed=0)
+        assert [tool.name for tool in info["tools"]] == ["double"]
+        assert call(env, "double", n=4) == "8\n[image left out]\nend"
+        assert call(env, "double", n=10) == "error: not that"
+        assert call(env, "double", n="4").startswith("error: n: does not fit")
 
 
 def test_servers_that_cannot_be_used_are_named():

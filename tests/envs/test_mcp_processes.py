@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mcp_notes import SERVER, alive, call, children, gone, made
+from mcp_notes import SERVER, Handmade, alive, call, children, gone, made
 
 from rolloom.envs.errors import EnvError
 from rolloom.envs.tools.mcp_stockroom import McpStockroom
@@ -114,6 +114,26 @@ def test_episodes_side_by_side_share_one_server_and_nothing_else():
     before = children(os.getpid())
     assert asyncio.run(all_at_once()) == [1.0] * 40
     assert len(children(os.getpid()) - before) <= 1
+
+
+@pytest.mark.slow
+def test_a_hundred_sessions_leave_no_process_and_no_open_file():
+    def count() -> tuple[int, int]:
+        return len(children(os.getpid())), len(os.listdir("/proc/self/fd"))
+
+    with made(Handmade, session="episode") as env:
+        before = None
+        for seed in range(100):
+            env.reset(seed=seed)
+            assert call(env, "double", n=seed % 9).startswith(str(2 * (seed % 9)))
+            if seed == 3:
+                before = count()
+        assert before is not None
+        # Endings overlap with the next start: two servers may still be on their way out.
+        assert count()[0] <= before[0] + 2 and count()[1] <= before[1] + 20
+        pids = children(os.getpid())
+        env.close()
+    assert gone(*pids)
 
 
 def test_a_hundred_episodes_need_one_server_and_little_time():
