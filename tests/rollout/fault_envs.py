@@ -6,6 +6,7 @@ command line, so that a child process can train on them.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import random
@@ -21,10 +22,11 @@ from rolloom.envs.base import TextEnv
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style
 
 PARITY, CHAT, FAULT = "test/parity-v0", "test/chat-v0", "test/fault-v0"
+WAITING = "test/waiting-v0"
 
 
 def register_all() -> None:
-    for id, name in ((PARITY, "Parity"), (CHAT, "Chat"), (FAULT, "Fault")):
+    for id, name in ((PARITY, "Parity"), (CHAT, "Chat"), (FAULT, "Fault"), (WAITING, "Waiting")):
         registry.register(id, f"fault_envs:{name}", kind="test")
 
 
@@ -144,6 +146,46 @@ class Fault(Parity):
             case "many_components":
                 return Reply(reward=1.0, done=True, components={str(n): 1.0 for n in range(1000)})
         raise AssertionError(f"no such failure: {how}")
+
+
+class Waiting(Chat):
+    """`Chat` on the event loop; in its first step it may overstay, block the loop or fail.
+
+    Args:
+        how: "" for none of these, `sleeps`, `blocks` or `exits`.
+        times: only while the file `counter` has fewer lines than this; each failure writes one.
+        counter: that file.
+        seconds: that every turn waits.
+        step_s: its own deadline of a step.
+    """
+
+    closed = 0
+
+    def __init__(
+        self, how: str = "", times: int = 10**9, counter: str = "", step_s: float | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.how, self.times, self.counter, self.step_deadline_s = how, times, counter, step_s
+
+    async def respond(self, turn: AssistantTurn) -> Reply:  # type: ignore[override]
+        if self.how and self.turn_index == 0 and Fault._due(self):  # type: ignore[arg-type]
+            match self.how:
+                case "sleeps":
+                    await asyncio.sleep(3600)
+                case "blocks":
+                    time.sleep(3)
+                case "exits":
+                    raise SystemExit(3)
+        await asyncio.sleep(self.seconds)
+        over = self.turn_index == self.max_turns - 1
+        return Reply(
+            () if over else (Message(role="user", content="again"),),
+            float(len(turn.text) % 2 == 0) / self.max_turns,
+            over,
+        )
+
+    def close(self) -> None:
+        type(self).closed += 1
 
 
 if __name__ == "__main__":

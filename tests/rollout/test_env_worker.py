@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_envs import CHAT, FAULT, PARITY
+from fault_envs import CHAT, FAULT, PARITY, WAITING, Waiting
 from small_runs import Bench
 
 from rolloom.configs.schema import RewardConfig, TrainerConfig
 from rolloom.envs.errors import EnvError
 from rolloom.envs.types import Message, StopReason, Task, ToolSpec
-from rolloom.rollout.daemon_pool import DaemonPool
 from rolloom.rollout.episode import MAX_REPLY_CHARS, checked_reply
 from rolloom.rollout.grpo import shape_batch
 
@@ -245,23 +243,96 @@ def test_replies_of_another_shape_are_refused(
         checked_reply(messages, reward, False, False, info)
 
 
-def test_the_pool_survives_any_number_of_abandoned_jobs() -> None:
-    pool, release = DaemonPool(2), threading.Event()
-    results: list[tuple[object, ...]] = []
-    hanging = [pool.submit(release.wait, lambda *answer: results.append(answer)) for _ in range(2)]
-    waiting = [pool.submit(lambda: "never", lambda *answer: results.append(answer)) for _ in range(3)]
-    while any(job.started is None for job in hanging):
-        time.sleep(0.001)
-    for job in [*waiting, *hanging, *hanging]:
-        pool.abandon(job)
-    # Those that never began hold no thread, and none is replaced twice.
-    assert pool.replaced == 2
-    both_run = threading.Barrier(3, timeout=5)
-    done = [pool.submit(both_run.wait, lambda *answer: results.append(answer)) for _ in range(2)]
-    both_run.wait()
-    while not all(job.finished for job in done):
-        time.sleep(0.001)
-    release.set()
-    time.sleep(0.05)
-    assert len(results) == 2
-    assert all(error is None for _, _, error in results)
+def test_awaited_steps_overlap_without_threads(bench: MakeBench) -> None:
+    made = bench({WAITING: {"seconds": 0.3}}, env_threads=1, slots=64, max_new_tokens=4)
+    made.run(WAITING, samples=1, batch="first")
+    started = time.monotonic()
+    trajectories = made.run(WAITING, samples=40)
+    # One after another, each first turn that was not cut off would take 0.3 s.
+    answered = sum(len(t.messages) > 2 or t.stop is StopReason.DONE for t in trajectories)
+    assert time.monotonic() - started < max(2.0, 0.3 * answered)
+    assert not any(t.failed for t in trajectories)
+    assert made.worker.status()["threads"] == 1
+
+
+def test_an_awaited_step_that_overstays_is_cancelled_and_closed(bench: MakeBench, tmp_path: Path) -> None:
+    closed = Waiting.closed
+    counter = tmp_path / "failures"
+    kwargs = {"how": "sleeps", "times": 2, "counter": str(counter)}
+    made = bench({WAITING: kwargs}, step_deadline_s=0.3, max_attempts=1, max_new_tokens=200)
+    trajectories = made.run(WAITING, WAITING, samples=2)
+    assert [t.stop for t in trajectories].count(StopReason.ENV_TIMEOUT) == 2
+    assert all("step_deadline_s=0.3" in t.error for t in trajectories if t.failed)
+    assert made.worker.status()["loops_written_off"] == 0
+    deadline = time.monotonic() + 5
+    while Waiting.closed < closed + 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_step_that_blocks_the_loop_costs_the_loop_and_the_others_are_retried(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    counter = tmp_path / "failures"
+    kwargs = {"how": "blocks", "times": 1, "counter": str(counter), "seconds": 0.2}
+    made = bench({WAITING: kwargs}, step_deadline_s=0.5, max_attempts=3, max_new_tokens=200)
+    started = time.monotonic()
+    trajectories = made.run(WAITING, PARITY, samples=4)
+    assert time.monotonic() - started < 15
+    assert all(t.score is not None for t in trajectories)
+    assert made.worker.status()["loops_written_off"] == 1
+    attempts = [t.assignment.attempt for t in trajectories if t.assignment.task.env_id == WAITING]
+    assert max(attempts) >= 1
+    # Without another attempt the culprit is a timeout, and what it took along an error that names it.
+    counter.unlink()
+    made = bench({WAITING: kwargs}, step_deadline_s=0.5, max_attempts=1, max_new_tokens=200)
+    stops = [(t.stop, t.error) for t in made.run(WAITING, samples=4) if t.failed]
+    assert [stop for stop, _ in stops].count(StopReason.ENV_TIMEOUT) == 1
+    assert all("blocked by test/waiting-v0" in e for stop, e in stops if stop is StopReason.ENV_ERROR)
+
+
+def test_an_exit_on_the_loop_is_an_error_like_any_other(bench: MakeBench) -> None:
+    made = bench({WAITING: {"how": "exits"}}, max_attempts=1, max_new_tokens=200)
+    assert {t.error for t in made.run(WAITING, samples=2) if t.failed} == {"SystemExit: 3"}
+    assert made.worker.status()["loops_written_off"] == 0
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_in_one_process_awaited_steps_give_the_same_tokens(bench: MakeBench, threaded: bool) -> None:
+    first, second = (
+        [(t.ids.tolist(), t.score) for t in bench(threaded=threaded).run(WAITING, CHAT, samples=3)]
+        for _ in range(2)
+    )
+    if not threaded:
+        assert first == second
+    assert len(first) == 6
+
+
+def test_the_deadline_of_an_environment_goes_before_the_one_of_the_run(bench: MakeBench) -> None:
+    made = bench(
+        {FAULT: {"how": "hangs"}, WAITING: {"how": "sleeps", "step_s": 0.3}}, max_attempts=1,
+        step_deadline_s=60.0, max_new_tokens=200,
+    )  # fmt: skip
+    made.worker.deadlines = {FAULT: (0.4, 0.0)}
+    trajectories = made.run(FAULT, WAITING, samples=1)
+    assert [t.stop for t in trajectories] == [StopReason.ENV_TIMEOUT] * 2
+    assert "step_deadline_s=0.4" in trajectories[0].error
+    assert "step_deadline_s=0.3" in trajectories[1].error
+    # What the run says of an environment goes before what the environment says.
+    made.worker.deadlines = {WAITING: (0.2, 5.0)}
+    assert "step_deadline_s=0.2" in made.run(WAITING, samples=1, batch="next")[0].error
+
+
+def test_a_trajectory_has_the_reward_of_every_turn_and_the_seconds_in_the_environment(
+    bench: MakeBench,
+) -> None:
+    made = bench({CHAT: {"seconds": 0.05}})
+    trajectories = made.run(CHAT, samples=6)
+    assert any(t.turns == 3 for t in trajectories)
+    for t in trajectories:
+        assert len(t.turn_rewards) == t.turns
+        assert sum(t.turn_rewards) == pytest.approx(t.score)
+        answered = t.turns - (t.stop is StopReason.MAX_TOKENS)
+        assert 0.05 * answered <= t.env_s <= t.seconds
+        row = t.to_row(1)
+        assert (row["turn_rewards"], row["env_s"]) == (t.turn_rewards, round(t.env_s, 4))

@@ -88,31 +88,42 @@ def draw_tasks(
 
 
 def heldout_tasks(envs: Sequence[EnvConfig], each: int, seed: int) -> list[Task]:
-    """Return `each` distinct held-out tasks of every environment, levels in turn.
+    """Return `each` distinct held-out tasks of every environment; see `distinct_tasks`."""
+    return [task for env in envs for task in distinct_tasks(env, each, seed, "heldout")]
 
-    Distinct by content key. Where an environment has fewer distinct held-out problems, as many as it has.
+
+def distinct_tasks(env: EnvConfig, each: int, seed: int, split: Split) -> list[Task]:
+    """Return `each` tasks of one environment, levels in turn, distinct by content key.
+
+    Where the environment has fewer distinct problems, as many as it has.
+
+    Args:
+        env: its id, levels and keyword arguments.
+        each: tasks wanted.
+        seed: of the first one.
+        split: of all.
 
     Raises:
-        EnvError: an environment fails to make one of its problems.
+        EnvError: the environment fails to make one of its problems.
     """
     tasks: list[Task] = []
-    for env in envs:
-        made = registry.make(env.id, **env.kwargs)
-        seen: set[str] = set()
-        levels = range(env.min_level, env.max_level + 1)
-        for index in range(each * 20):
-            if len(seen) == each:
-                break
-            level = levels[index % len(levels)]
-            try:
-                _, info = made.reset(seed=seed + index, options={"split": "heldout", "level": level})
-            except Exception as error:
-                raise EnvError(
-                    f"{env.id}: its held-out problem of level {level}, seed {seed + index} cannot be made: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-            if info["key"] not in seen:
-                seen.add(info["key"])
-                tasks.append(Task(env.id, "heldout", level, seed + index, info["key"]))
-        made.close()
+    made = registry.make(env.id, **env.kwargs)
+    seen: set[str] = set()
+    levels = range(env.min_level, env.max_level + 1)
+    for index in range(each * 20):
+        if len(seen) == each:
+            break
+        level = levels[index % len(levels)]
+        try:
+            _, info = made.reset(seed=seed + index, options={"split": split, "level": level})
+        except Exception as error:
+            name = "held-out" if split == "heldout" else "training"
+            raise EnvError(
+                f"{env.id}: its {name} problem of level {level}, seed {seed + index} cannot be made: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if info["key"] not in seen:
+            seen.add(info["key"])
+            tasks.append(Task(env.id, split, level, seed + index, info["key"]))
+    made.close()
     return tasks

@@ -61,11 +61,17 @@ class Scheduler:
         self,
         assignments: Sequence[Assignment],
         progress: Callable[[int, int], None] = lambda done, total: None,
+        finished: Callable[[Trajectory], None] = lambda trajectory: None,
     ) -> list[Trajectory]:
         """Run episodes and return their trajectories in order.
 
         A rollout whose machinery failed is tried again with a fresh seed, up to `max_attempts`; the last
         failure is returned as it is. A late or second answer is dropped.
+
+        Args:
+            assignments: the episodes.
+            progress: called with episodes done and episodes in all.
+            finished: called with each trajectory of the result as it arrives.
 
         Raises:
             StallError: nothing arrived for `stall_s` seconds.
@@ -98,8 +104,11 @@ class Scheduler:
                 for trajectory in trajectories:
                     retry = self._record(trajectory, open_, results)
                     last_progress = time.monotonic()
+                    key = (trajectory.assignment.group, trajectory.assignment.sample)
                     if retry is not None:
                         again.append(retry)
+                    elif results.get(key) is trajectory:
+                        finished(trajectory)
                 if again:
                     self._accepted(worker.call("submit", "driver", again), again)
                 progress(len(results), len(assignments))
