@@ -17,6 +17,7 @@ import numpy as np
 
 from rolloom.envs.agents.dialogue.user import MAX_HEARD, ModelUser, ScriptedUser, instructions, settled_script
 from rolloom.envs.agents.narrate import narrate
+from rolloom.envs.aio import spawn
 from rolloom.envs.endpoint import ChatEndpoint
 from rolloom.envs.errors import ToolError
 from rolloom.envs.parsing import render_call
@@ -139,6 +140,11 @@ class Dialogue(ToolEnv):
 
     async def _open_later(self, user: ModelUser) -> None:
         self._opening = await user.open()
+
+    def close(self) -> None:
+        """Let go of the connections to the model that plays the user."""
+        if self.endpoint is not None:
+            spawn(self.endpoint.aclose())
 
     def toolbox(self) -> Mapping[str, Tool]:
         """Return the desk's tools."""
