@@ -66,11 +66,22 @@ LEVELS = (
 class Lookup(TextEnv):
     """Multi-turn tool use; reward 1.0 when the final content is exactly the answer's digits, else 0.0.
 
+    | level | what it adds |
+    |---|---|
+    | 1-2 | the total, or the joined digits, of two or three looked-up numbers |
+    | 3-4 | references to follow first (`owner of twin of apple`); a tool that does not help |
+    | 5-7 | up to 5 terms, up to 4 references each, numbers of up to 5 digits |
+    | 8-10 | products, which no tool computes, of 3-5 numbers behind up to 8 references |
+
     Attributes:
         known: results of this episode's successful calls, `(tool, arguments...) -> text`.
     """
 
     max_turns = 6
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._turns_given = kwargs.get("max_turns") is not None
 
     def generate(self, rng: np.random.Generator, level: int) -> dict[str, Any]:
         """Return `{"kind", "terms", "tables"}`; every table is a tool of its name.
@@ -104,7 +115,8 @@ class Lookup(TextEnv):
         self.known: Known = {}
         terms = self.problem["terms"]
         turns = sum(map(len, terms)) + len(terms) + 2
-        self.max_turns = turns  # pyright: ignore[reportAttributeAccessIssue]  # the limit depends on the problem
+        if not self._turns_given:
+            self.max_turns = turns  # pyright: ignore[reportAttributeAccessIssue]  # the limit depends on the problem
 
     def prompt(self) -> Messages:
         """Return the question as one short user message."""
