@@ -171,18 +171,14 @@ def test_inputs_of_every_kind_become_messages():
     call = parse_completion(messages[3]["content"]).tool_calls[0]
     assert (call.name, call.arguments) == ("look", {"at": "x"})
     assert responses_api.read_messages({"input": "Hi"}) == ({"role": "user", "content": "Hi"},)
-    for wrong in (
-        {},
-        {"input": []},
-        {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
-        {"input": [7]},
-    ):
+    picture = [{"role": "user", "content": [{"type": "input_image"}]}]
+    for wrong in ({}, {"input": []}, {"input": picture}, {"input": [7]}):
         with pytest.raises(EnvError, match="input"):
             responses_api.read_messages(wrong)
     assert responses_api.read_tools({"tools": [{"type": "web_search"}, BOOK]})[0].name == "book"
 
 
-# -- a resources server ------------------------------------------------------------------------------------------
+# -- a resources server --------------------------------------------------------------------------------------
 
 
 class Counter:

@@ -63,7 +63,7 @@ def _mcq(turn: AssistantTurn, row: Row) -> bool:
 def _json_schema(turn: AssistantTurn, row: Row) -> bool:
     from rolloom.envs.form.strict_json import read_json
 
-    schema = row.get("schema_str", row.get("schema"))
+    schema: Any = row["schema_str"]
     schema = json.loads(schema) if isinstance(schema, str) else schema
     try:
         value = read_json(turn.content)
@@ -125,10 +125,11 @@ class _NemoGym(TextEnv):
 
     async def _draw(self, seed: int, level: int, split: Split) -> str:
         rng = np.random.default_rng([seed, level, int(split == "heldout")])
-        self.problem, key = self.rows.draw(rng, split)
+        index = self.rows.draw(rng, split)
+        self.problem = self.rows.rows[index]
         if not isinstance(self.problem.get("responses_create_params"), dict):
             raise EnvError(f"{self.rows.name}: expected rows with responses_create_params")
-        return key
+        return self.rows.keys[index]
 
     @property
     def params(self) -> dict[str, Any]:
@@ -301,7 +302,7 @@ class NemoGymServer(_NemoGym, ToolEnv):
             raise EnvError(f"{self.url}/verify: status {status}, no reward: {safe_text(text, 200)}") from None
         if not self.low <= reward <= self.high:
             raise EnvError(
-                f"{self.url}/verify: a reward of {reward} is not in [{self.low}, {self.high}]; set low and high"
+                f"{self.url}/verify: a reward of {reward}, not in [{self.low}, {self.high}]; set low, high"
             )
         paid = (reward - self.low) / (self.high - self.low)
         numbers = {

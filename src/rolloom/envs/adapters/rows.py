@@ -32,8 +32,8 @@ class Rows:
         for index, key in enumerate(self.keys):
             self.by_split[split_of(key)].append(index)
 
-    def draw(self, rng: np.random.Generator, split: Split) -> tuple[dict[str, Any], str]:
-        """Return a random row of a split and its content key.
+    def draw(self, rng: np.random.Generator, split: Split) -> int:
+        """Return the index of a random row of a split.
 
         Raises:
             EnvError: no row is in the split.
@@ -41,8 +41,7 @@ class Rows:
         indices = self.by_split[split]
         if not indices:
             raise EnvError(f"{self.name}: none of {len(self.rows)} rows is in split {split!r}")
-        index = indices[int(rng.integers(len(indices)))]
-        return self.rows[index], self.keys[index]
+        return indices[int(rng.integers(len(indices)))]
 
 
 def read_rows(data: str | list[dict[str, Any]]) -> Rows:
