@@ -51,6 +51,6 @@ SPECS: tuple[EnvSpec, ...] = (
         "math/problems-v0",
         "rolloom.envs.math.problems:Problems",
         "math",
-        "problems of a data set, answers verified by math-verify; 500 of its own",
+        "problems of a data set, answers verified by math-verify; 1,000 of its own",
     ),
 )

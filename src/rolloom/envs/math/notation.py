@@ -7,6 +7,7 @@ refused, so that nothing else ever reaches a parser.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -116,6 +117,29 @@ def evaluators(text: str) -> set[str]:
     found = {_GROUP.get(token[1:], token[1:]) for token in tokens(text) if token[1:] in _COMPUTING}
     squeezed = text.replace(" ", "")
     return found | ({"!"} if "!" in text else set()) | ({"d/d"} if _DERIVATIVE.search(squeezed) else set())
+
+
+def symbols(text: str) -> set[str]:
+    """Return the letters that stand for something unknown: all but those of commands, e and i."""
+    return {letter for token in tokens(text) if token.isalpha() for letter in token} - {"e", "i"}
+
+
+def largest_exponent(text: str) -> float:
+    """Return the largest number written in an exponent; infinite when a number has a tower of exponents."""
+    largest, depths, depth, power = 0.0, [], 0, False
+    for token in tokens(text):
+        if token == "{":
+            depth += 1
+            if power:
+                depths.append(depth)
+        elif token == "}":
+            if depths and depths[-1] == depth:
+                depths.pop()
+            depth -= 1
+        elif depths and token.isdigit():
+            largest = math.inf if len(depths) > 1 else max(largest, float(token[:9]))
+        power = token == "^"
+    return largest
 
 
 def exact_decimals(text: str) -> str:

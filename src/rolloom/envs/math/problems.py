@@ -28,8 +28,8 @@ class Problems(QuestionEnv):
     are compared exactly, expressions and equations by math-verify. The expected answer may stand in a longer
     text: after the last `####` (as in GSM8K) or in its last `\boxed{}` (as in MATH).
 
-    Without arguments it has 500 problems of its own, levels 1 to 4: geometry and probability at first, then
-    functions and series, vectors and limits, calculus and trigonometric equations at the end.
+    Without arguments it has over 1,000 problems of its own, levels 1 to 4: geometry and probability at
+    first, then functions and series, vectors and limits, calculus and trigonometric equations at the end.
 
         registry.make("math/problems-v0", data="train.jsonl", question="problem", answer="solution")
 

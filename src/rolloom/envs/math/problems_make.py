@@ -18,7 +18,7 @@ import numpy as np
 import sympy
 
 SEED = 20_260
-EACH = 12
+EACH = 25
 Drawn = tuple[str, str] | None
 """A question and its answer; None when the numbers do not fit."""
 

@@ -28,8 +28,8 @@ from rolloom.envs.sandbox.zygote import OPT_OUT_HINT, resolve_levels
 SERVER = Path(__file__).with_name("verifier_server.py")
 PACKAGES = ("math_verify", "latex2sympy2_extended", "antlr4", "sympy", "mpmath")
 SIZE = max(1, min(4, os.cpu_count() or 1))
-CPU_S = 2.0
-"""CPU seconds that one comparison may use; independent of how busy the machine is."""
+CPU_S = 1.0
+"""CPU seconds that one comparison may use, however busy the machine is; honest ones take up to 0.2."""
 WALL_S = 30.0
 """Seconds after which a comparison that did not even get its CPU time is an error of the machine's."""
 QUEUE_S = 120.0

@@ -11,26 +11,33 @@ Usage: verifier_server.py CONTROL_FD PARENT_PID LEVEL[,LEVEL...] CPU_S MEMORY_MB
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import importlib.util
 import json
 import logging
 import os
+import pkgutil
 import select
 import signal
 import socket
 import sys
 import time
+import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rolloom.envs.sandbox import confine
 
-SOCKET_FD, RULESET_FD = 3, 4
+SOCKET_FD = 3
 MAX_MESSAGE_BYTES = 1 << 16
+PRELOADED = (
+    "assumptions", "calculus", "combinatorics", "concrete", "discrete", "functions", "integrals", "logic",
+    "matrices", "ntheory", "polys", "series", "sets", "simplify", "solvers", "tensor",
+)  # fmt: skip
+"""Parts of sympy that import one another in the middle of a computation: a worker can open no file."""
+
 WARM_UP = (
     ("x^{2}+1", "1+x\\cdot x"), ("\\sqrt{8}", "2\\sqrt{2}"), ("(x+1)(x-1)", "x^{2}-1"),
     ("\\sin(x)^{2}+\\cos(x)^{2}", "1"), ("y=2x+1", "2x-y+1=0"), ("\\ln(4)", "2\\ln(2)"), ("1<x", "x>1"),
@@ -49,6 +56,17 @@ def load(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def preload() -> None:
+    """Import all that a comparison may come to need, so that verdicts do not depend on what can be read."""
+    for part in PRELOADED:
+        package = importlib.import_module(f"sympy.{part}")
+        for module in pkgutil.walk_packages(package.__path__, f"sympy.{part}."):
+            if ".tests" not in module.name and ".benchmarks" not in module.name:
+                with warnings.catch_warnings(), contextlib.suppress(ImportError):
+                    warnings.simplefilter("ignore")
+                    importlib.import_module(module.name)
 
 
 class Comparer:
@@ -76,7 +94,7 @@ class Comparer:
         return self._parse(f"${text}$", self._config, fallback_mode="no_fallback", parsing_timeout=None)
 
 
-def find_confinement(confine: Any, levels: list[str]) -> tuple[Any, list[str]]:
+def find_confinement(confine: Any, unshare: Any, levels: list[str]) -> tuple[Any, list[str]]:
     """Return the first level that a forked probe proves to hold, and what was wrong with those before it."""
     wrong: list[str] = []
     for level in levels:
@@ -88,7 +106,7 @@ def find_confinement(confine: Any, levels: list[str]) -> tuple[Any, list[str]]:
         pid = os.fork()
         if pid == 0:
             try:
-                confine.probe(confinement)
+                confine.probe(confinement, unshare)
             except BaseException:
                 os._exit(1)
             os._exit(0)
@@ -102,12 +120,10 @@ class Server:
     """Accepts requests for workers, kills those whose asker has gone, reports how each ended."""
 
     def __init__(
-        self, control: socket.socket, confinement: confine.Confinement, tools: Any, limits: tuple[int, int]
+        self, control: socket.socket, comparer: Comparer, confinement: confine.Confinement, tools: Any
     ) -> None:
-        self.control, self.confinement, self.confine, self.limits = control, confinement, tools, limits
-        self.comparer = Comparer()
-        for expected, answer in WARM_UP:
-            self.comparer.equal(expected, answer)
+        self.control, self.comparer, self.confinement, self.confine = control, comparer, confinement, tools
+        self.limits = (int(sys.argv[4]), int(sys.argv[5]))
         self.workers: dict[int, socket.socket] = {}
         self.pid_of: dict[int, int] = {}
         self.wake, wake_writer = os.pipe()
@@ -163,13 +179,10 @@ class Server:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setsid()
             self.confine.die_with_parent(server, signal.SIGKILL)
-            kept = [descriptor] + ([self.confinement.ruleset] if self.confinement.ruleset >= 0 else [])
-            spares = [fcntl.fcntl(number, fcntl.F_DUPFD, 64) for number in kept]
-            for target, spare in zip((SOCKET_FD, RULESET_FD), spares, strict=False):
-                os.dup2(spare, target)
-            self.confinement.ruleset = RULESET_FD if len(kept) == 2 else -1
+            if descriptor != SOCKET_FD:
+                os.dup2(descriptor, SOCKET_FD)
             descriptor = SOCKET_FD
-            os.closerange(SOCKET_FD + len(kept), 1 << 16)
+            os.closerange(SOCKET_FD + 1, 1 << 16)
             self.confinement.enter(*self.limits)
             os.write(descriptor, json.dumps({"ready": os.getpid()}).encode())
         except BaseException as error:
@@ -213,25 +226,34 @@ class Server:
 def main() -> None:
     """Become the fork server."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    parent, levels, cpu_s, memory_mb = int(sys.argv[2]), sys.argv[3].split(","), *map(int, sys.argv[4:6])
+    parent, levels = int(sys.argv[2]), sys.argv[3].split(",")
     confine: Any = load(os.path.join(sys.argv[6], "confine.py"))
+    namespaces: Any = load(os.path.join(sys.argv[6], "namespaces.py"))
     # A worker may ignore or block signals, and what it does so is inherited.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     confine.die_with_parent(parent, signal.SIGKILL)
     os.chdir("/")
-    sys.path += sys.argv[7:]
     logging.disable(logging.CRITICAL)
-    confine.prctl(confine.PR_SET_DUMPABLE, 0, "non-dumpable")
-    confinement, wrong = find_confinement(confine, levels)
-    server = Server(control, confinement, confine, (cpu_s, memory_mb)) if confinement else None
+    confinement, wrong = find_confinement(confine, namespaces.unshare, levels)
     level = confinement.level if confinement else None
+    if confinement:
+        sys.path += sys.argv[7:]
+        preload()
+        comparer = Comparer()
+        for expected, answer in WARM_UP:
+            comparer.equal(expected, answer)
+        confinement.prepare(namespaces.unshare)
+        # A change of rights may forget the death signal.
+        confine.die_with_parent(parent, signal.SIGKILL)
+        # A process of the same user cannot read the memory of one that is not dumpable.
+        confine.prctl(confine.PR_SET_DUMPABLE, 0, "non-dumpable")
     control.sendall(json.dumps({"isolation": level, "wrong": wrong}).encode() + b"\n")
-    if server:
+    if confinement:
         gc.collect()
         gc.freeze()
-        server.serve()
+        Server(control, comparer, confinement, confine).serve()
 
 
 if __name__ == "__main__":

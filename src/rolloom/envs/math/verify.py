@@ -23,6 +23,9 @@ ANSWER_FORM = "Finish with the answer alone, or put it in \\boxed{}."
 
 _BOXES = ("\\boxed", "\\fbox")
 MAX_CONTENT = 200_000
+MAX_EXPONENT = 100
+"""Largest number in an exponent of an answer, unless the expected one has a larger."""
+
 MAX_SYMBOLIC = 8
 """Elements of a set of which some are no numbers: each is compared with each by math-verify."""
 
@@ -180,6 +183,11 @@ def _same_scalar(expected: str, answer: str) -> bool:
     if not notation.is_expression(answer):
         return False
     if not notation.evaluators(answer) <= notation.evaluators(expected):
+        return False
+    unknown, named = notation.symbols(expected), notation.symbols(answer)
+    if not named <= unknown or (unknown and not named):
+        return False
+    if notation.largest_exponent(answer) > max(MAX_EXPONENT, notation.largest_exponent(expected)):
         return False
     return shared().equal(notation.exact_decimals(expected), notation.exact_decimals(answer))
 
