@@ -23,4 +23,28 @@ SPECS: tuple[EnvSpec, ...] = (
         "code",
         "write a program from standard input to standard output: parsing, simulation, greedy, DP, graphs",
     ),
+    EnvSpec(
+        "code/repair-v0",
+        "rolloom.envs.code.repair:ProgramRepair",
+        "code",
+        "repair a program with injected bugs; the repaired program passes hidden tests",
+    ),
+    EnvSpec(
+        "code/output_prediction-v0",
+        "rolloom.envs.code.output_prediction:OutputPrediction",
+        "code",
+        "say what a Python program prints",
+    ),
+    EnvSpec(
+        "code/input_prediction-v0",
+        "rolloom.envs.code.input_prediction:InputPrediction",
+        "code",
+        "find an argument for which a function returns a given value, checked by calling it",
+    ),
+    EnvSpec(
+        "code/test_writing-v0",
+        "rolloom.envs.code.test_writing:TestWriting",
+        "code",
+        "write an input that tells a program with a bug from the right one, checked by running both",
+    ),
 )

@@ -1,9 +1,9 @@
 """An interpreter of a small part of Python, with a limit on the work done: nothing is handed to `exec`.
 
-Reference programs and programs with an injected bug are computed with it where they are made: a bug may make a
-loop endless or a number enormous, and here both end in `Exhausted`. It knows what the routines and generated
-programs use: functions, loops, conditionals, comprehensions, slices, integers, strings, lists, tuples,
-dictionaries, sets, and the built-ins below. Anything else is `Unknown`.
+Reference programs and programs with an injected bug are computed with it where they are made: a bug may
+make a loop endless or a number enormous, and here both end in `Exhausted`. It knows what the routines and the
+generated programs use: functions, loops, conditionals, comprehensions, slices, integers, strings, lists,
+tuples, dictionaries, sets, and the built-ins below. Anything else is `Unknown`.
 
 A program is compiled once to closures; a value computed is the same as CPython's, as the tests check.
 """
@@ -22,8 +22,8 @@ Code = Callable[[Scope], Any]
 
 METHODS = {
     list: {"append", "pop", "extend", "insert", "index", "count", "sort", "reverse", "remove", "copy"},
-    str: {"split", "join", "upper", "lower", "replace", "strip", "count", "find", "isdigit", "isalpha", "index",
-          "startswith", "endswith", "swapcase", "title", "isupper", "islower"},
+    str: {"split", "join", "upper", "lower", "replace", "strip", "count", "find", "isdigit", "isalpha",
+          "index", "startswith", "endswith", "swapcase", "title", "isupper", "islower"},
     dict: {"get", "items", "keys", "values", "setdefault", "pop", "update"},
     set: {"add", "discard", "remove"},
     tuple: {"count", "index"},
@@ -32,8 +32,8 @@ OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod, ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.BitXor: operator.xor,
     ast.RShift: operator.rshift,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+    ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
     ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
 }  # fmt: skip
 UNARY: dict[type[ast.AST], Callable[[Any], Any]] = {
@@ -94,23 +94,29 @@ class Program:
             "sorted": lambda items, **how: sorted(self._counted(items), **how), "reversed": reversed,
             "enumerate": enumerate, "zip": zip, "str": lambda value="": _sized(str(value)), "int": int,
             "list": lambda items=(): list(self._counted(items)), "dict": dict,
-            "tuple": lambda items=(): tuple(self._counted(items)), "set": lambda items=(): set(self._counted(items)),
+            "tuple": lambda items=(): tuple(self._counted(items)),
+            "set": lambda items=(): set(self._counted(items)),
             "bool": bool, "any": lambda items: any(self._counted(items)),
             "all": lambda items: all(self._counted(items)), "ord": ord, "chr": chr, "divmod": divmod,
             "print": self._print, "bisect_left": bisect_left, "True": True, "False": False, "None": None,
         }  # fmt: skip
         self._main = [self._statement(node) for node in ast.parse(source).body]
 
-    def run(self) -> list[str]:
+    def run(self, after: Callable[[int, Scope], None] | None = None) -> list[str]:
         """Run the program from the top; return the lines it prints.
+
+        Args:
+            after: told the index of each statement at the top as it is done, and the variables.
 
         Raises:
             Exhausted: it takes too long.
             Exception: whatever the program raises.
         """
         self._left, self._depth, self.printed, self._functions = self.max_steps, 0, [], {}
-        for statement in self._main:
+        for index, statement in enumerate(self._main):
             statement(self._functions)
+            if after is not None:
+                after(index, self._functions)
         return self.printed
 
     def call(self, name: str, *arguments: Any) -> Any:

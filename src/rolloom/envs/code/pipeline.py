@@ -7,7 +7,7 @@ A specification is `{"input": type, "steps": [step, ...], ...}`; a step is `[rou
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -167,16 +167,16 @@ def call(step: Step, variable: str = "x") -> str:
     if step[0] == "branch":
         parts = {name: call(part, variable) for name, part in step[1].items()}
         return f"{parts['then']} if {parts['if']} else {parts['else']}"
-    arguments = "".join(f", {value!r}" for value in step[1].values())
+    arguments = "".join(f", {step[1][name]!r}" for name in ROUTINES[step[0]].choices)
     return f"{step[0]}({variable}{arguments})"
 
 
-def program(spec: Spec, rename: Callable[[str], str] | None = None) -> str:
+def program(spec: Spec, anonymous: bool = False) -> str:
     """Return a right program: a helper for every routine, and the function that chains them.
 
     Args:
         spec: the specification.
-        rename: gives the name a helper has in the program, so that names need not tell what it does.
+        anonymous: call the helpers g1, g2, ..., so that names do not tell what they do.
     """
     helpers = list(dict.fromkeys(name for step in spec["steps"] for name in _helpers(step)))
     body = [f"    x = {call(step)}" for step in spec["steps"]]
@@ -184,6 +184,6 @@ def program(spec: Spec, rename: Callable[[str], str] | None = None) -> str:
     text = "\n\n\n".join([*map(source_of, helpers), "\n".join([f"def {FUNCTION}(x):", *body])])
     if "bisect_left" in text:
         text = f"from bisect import bisect_left\n\n\n{text}"
-    for name in helpers if rename else ():
-        text = re.sub(rf"\b{name}\b", rename(name), text)  # type: ignore[misc]
+    for number, name in enumerate(helpers if anonymous else (), 1):
+        text = re.sub(rf"\b{name}\b", f"g{number}", text)
     return text

@@ -53,9 +53,9 @@ class StdioProgram(TextEnv):
 
     Problems come from 28 families (parsing, simulation, counting, greedy choices, dynamic programming,
     graphs), each with parameters, and from chains of the steps of `code/synthesis-v0`. The program runs once
-    a hidden test, in a confined child of its own; its output is compared here, token by token (whitespace does
-    not count; numbers that the task prints with 6 digits may be off by 0.000001). The reward is 1.0 when all
-    hidden tests pass, else 0.0; the first failed test ends the run, `tests_passed` is the share until then.
+    a hidden test, in a confined child of its own; its output is compared here, token by token (whitespace
+    does not count; numbers printed with 6 digits may be off by 0.000001). The reward is 1.0 when all hidden
+    tests pass, else 0.0; the first failed test ends the run, `tests_passed` is the share until then.
 
     | level | adds |
     |---|---|
@@ -156,7 +156,8 @@ class StdioProgram(TextEnv):
     def thought(self, style: Style, rng: np.random.Generator) -> str:
         """Return how the program is put together."""
         reading = [
-            (LAYOUTS[kind][0].format(name), _read(kind, name)) for name, kind in self.problem["reads"].items()
+            (LAYOUTS[kind][0].format(name), _read(kind, name))
+            for name, kind in _layouts(self.problem).items()
         ]
         printing = PRINTING[self.problem["prints"]].format("answer")
         steps = [(f"read {what}", code.replace("\n", "; ")) for what, code in reading]
@@ -184,7 +185,6 @@ def _draw(rng: np.random.Generator, level: int) -> dict[str, Any]:
     return {
         "family": family.name,
         "given": given,
-        "reads": dict(family.reads),
         "prints": family.prints,
         **_shape(level),
     }
@@ -197,8 +197,14 @@ def _draw_chain(rng: np.random.Generator, level: int) -> dict[str, Any]:
         )
         prints = CHAIN_PRINTS.get(pipeline.gives(chain["steps"][-1]))
         if prints:
-            reads = {"x": CHAIN_READS[chain["input"]]}
-            return {"family": "chain", "chain": chain, "reads": reads, "prints": prints, **_shape(level)}
+            return {"family": "chain", "chain": chain, "prints": prints, **_shape(level)}
+
+
+def _layouts(problem: dict[str, Any]) -> dict[str, str]:
+    """Return the layout of each argument, in the order of the input."""
+    if problem["family"] == "chain":
+        return {"x": CHAIN_READS[problem["chain"]["input"]]}
+    return FAMILIES[problem["family"]].reads
 
 
 def task_text(problem: dict[str, Any]) -> str:
@@ -214,7 +220,7 @@ def task_text(problem: dict[str, Any]) -> str:
         words += f"Print the result{how}."
     else:
         words = FAMILIES[problem["family"]].words.format(**problem["given"])
-    layout = "; then ".join(LAYOUTS[kind][0].format(name) for name, kind in problem["reads"].items())
+    layout = "; then ".join(LAYOUTS[kind][0].format(name) for name, kind in _layouts(problem).items())
     if problem["cases"] > 1:
         layout = f"one line with the number of cases; then for each case: {layout}"
         words = f"For each case in turn: {words}"
@@ -245,7 +251,7 @@ def _case(rng: np.random.Generator, problem: dict[str, Any], size: int) -> tuple
         family = FAMILIES[problem["family"]]
         arguments = family.draw(rng, size, problem["given"])
         answer = family.function(*arguments, **problem["given"])
-    layouts = problem["reads"].values()
+    layouts = _layouts(problem).values()
     given = "".join(write_input(kind, value) for kind, value in zip(layouts, arguments, strict=True))
     return given, write_output(problem["prints"], answer)
 
@@ -257,8 +263,9 @@ def _read(kind: str, name: str) -> str:
 def _solve_call(problem: dict[str, Any]) -> str:
     if problem["family"] == "chain":
         return "f(x)"
-    arguments = [*problem["reads"], *(f"{value!r}" for value in problem["given"].values())]
-    return f"{problem['family']}({', '.join(arguments)})"
+    family = FAMILIES[problem["family"]]
+    arguments = [*family.reads, *(repr(problem["given"][name]) for name in family.choices)]
+    return f"{family.name}({', '.join(arguments)})"
 
 
 def program(problem: dict[str, Any]) -> str:
@@ -266,7 +273,7 @@ def program(problem: dict[str, Any]) -> str:
     solve = (
         pipeline.program(problem["chain"]) if problem["family"] == "chain" else source_of(problem["family"])
     )
-    lines = [line for name, kind in problem["reads"].items() for line in _read(kind, name).split("\n")]
+    lines = [line for name, kind in _layouts(problem).items() for line in _read(kind, name).split("\n")]
     lines += [f"answer = {_solve_call(problem)}", *PRINTING[problem["prints"]].format("answer").split("\n")]
     if problem["cases"] > 1:
         lines = ["for case in range(int(input())):", *(f"    {line}" for line in lines)]
