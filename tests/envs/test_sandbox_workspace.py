@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rolloom.envs.errors import SandboxError
-from rolloom.envs.sandbox import FULL, NONE, Workspace
+from rolloom.envs.sandbox import FULL, NONE, Workspace, cgroups
 from rolloom.envs.sandbox import workspace as workspace_module
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2] / "src"
@@ -63,7 +63,7 @@ def shared(request):
 @pytest.fixture(params=LEVELS)
 def workspace(request):
     with Workspace({"notes.txt": "b\na\n", "deep/er/x": b"\xff"}, isolation=request.param) as made:
-        assert made.isolation == request.param
+        assert made.isolation.removeprefix("cgroup+") == request.param
         yield made
 
 
@@ -99,7 +99,7 @@ def test_usual_tools_work(workspace):
 def test_modes_can_be_changed_where_nothing_else_can_be(workspace):
     assert (
         workspace.run("echo 'echo ran' > s && chmod +x s && ./s").output == "ran\n"
-        or workspace.isolation == FULL
+        or workspace.isolation.removeprefix("cgroup+") == FULL
     )
 
 
@@ -200,7 +200,8 @@ PYTHON = shutil.which("python3", path="/usr/bin:/bin")
 def test_raw_system_calls_are_denied(workspace):
     calls = {"socket": 41, "socketpair": 53, "ptrace": 101, "process_vm_readv": 310, "io_uring_setup": 425,
              "bpf": 321, "keyctl": 250, "add_key": 248, "unshare": 272, "setns": 308, "mount": 165,
-             "chroot": 161, "pivot_root": 155, "clone_newuser": 56, "memfd_create": 319, "userfaultfd": 323, "shmget": 29,
+             "chroot": 161, "pivot_root": 155, "clone_newuser": 56,
+             "memfd_create": 319, "userfaultfd": 323, "shmget": 29,
              "perf_event_open": 298, "chown": 92, "mknod": 133, "setuid": 105, "prctl": 157,
              "name_to_handle_at": 303, "init_module": 175, "open_tree": 428, "pidfd_open": 434}  # fmt: skip
     program = f"""
@@ -304,6 +305,29 @@ def test_processes_are_counted():
 def test_memory_is_bounded(workspace):
     result = workspace.run("head -c 3000000000 /dev/zero | tail", timeout_s=20, cpu_s=10)
     assert result.status in ("finished", "killed") and ("memory" in result.output or result.exit_status != 0)
+
+
+def test_memory_of_all_processes_together_is_bounded():
+    with Workspace(memory_mb=64, disk_bytes=4 << 20) as workspace:
+        if not workspace.isolation.startswith("cgroup+"):
+            pytest.skip("this machine lets nobody make control groups")
+        hold = "(head -c 40000000 /dev/zero; sleep 1) | tail -c 40000000 > /dev/null && echo held"
+        assert workspace.run(hold, cpu_s=10).output == "held\n"
+        together = workspace.run(f"for i in 1 2 3 4 5; do ({hold}) & done; wait", timeout_s=30, cpu_s=10)
+        assert together.output.count("held\n") < 5
+        assert workspace.run("echo on").output == "on\n"
+
+
+def test_groups_are_removed():
+    with Workspace() as workspace:
+        if not workspace.isolation.startswith("cgroup+"):
+            pytest.skip("this machine lets nobody make control groups")
+    before = [sorted(os.listdir(parent)) for parent in cgroups.parents()]
+    with Workspace() as workspace:
+        workspace.run("sleep 98765 & echo started")
+    after = [sorted(os.listdir(parent)) for parent in cgroups.parents()]
+    mine = [name for names in after for name in names if name.startswith("rolloom-")]
+    assert not set(mine) - {name for names in before for name in names}
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rolloom.envs.sandbox import confine, namespaces, shell, tree
+    from rolloom.envs.sandbox import cgroups, confine, namespaces, shell, tree
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_AT_DISK_S = 0.1
@@ -45,6 +45,7 @@ def load_sibling(name: str) -> ModuleType:
 if not TYPE_CHECKING:
     confine, shell_calls = load_sibling("confine"), load_sibling("shell_calls")
     namespaces, tree, shell = load_sibling("namespaces"), load_sibling("tree"), load_sibling("shell")
+    cgroups = load_sibling("cgroups")
 
 
 def mapped(uid: int) -> bool:
@@ -66,6 +67,11 @@ def own_uid() -> int:
     raise confine.Unsupported("no user number is free for a workspace")
 
 
+def shown(level: str, grouped: bool) -> str:
+    """Return what an outcome says of its isolation."""
+    return f"cgroup+{level}" if grouped else level
+
+
 def tasks_of(uid: int) -> int:
     """Return how many processes and threads a user has."""
     count = 0
@@ -81,7 +87,8 @@ class Keeper:
 
     Args:
         level: of `confine.WORKSPACE_LEVELS`.
-        settings: `{"readable", "hidden"}`, paths of the system and what in them is not to be read.
+        settings: `{"readable", "hidden", "path", "cgroup"}`: paths of the system, what in them is not to be
+            read, where to look for programs, and whether control groups work here.
         request: `{"path", "disk_bytes", "inodes", "processes", "memory_mb"}`.
 
     Attributes:
@@ -99,8 +106,22 @@ class Keeper:
         self.namespaces = level.startswith("namespaces")
         self.confined = level != confine.NONE
         self.null = os.open(os.devnull, os.O_RDWR)
+        self.group: cgroups.Group | None = None
+        self.base = ""
+        if self.confined and settings["cgroup"]:
+            memory = (request["memory_mb"] << 20) + 2 * request["disk_bytes"]
+            self.group = cgroups.Group(memory, request["processes"])
+        try:
+            self._set_up(settings)
+        except BaseException:
+            self.clean_up()
+            raise
+
+    def _set_up(self, settings: dict[str, Any]) -> None:
+        level, request = self.level, self.request
         uid = own_uid() if "uid+" in level else None
-        if uid is None and self.confined and not self.namespaces and os.geteuid() == 0:
+        counted = self.group is not None or self.namespaces or os.geteuid() != 0
+        if uid is None and self.confined and not counted:
             raise confine.Unsupported("processes of root cannot be counted, and root needs a user of its own")
         self.owner = uid
         readable = [path for path in settings["readable"] if os.path.exists(path)]
@@ -109,7 +130,7 @@ class Keeper:
             namespaces.unshare(user=plain_user)
             inner = namespaces.INNER_UID if uid is None else uid
             namespaces.enter_new_root(readable, inner, request["disk_bytes"], request["inodes"])
-            self.work, self.temporary, self.base = namespaces.WORKSPACE, namespaces.TEMPORARY, ""
+            self.work, self.temporary = namespaces.WORKSPACE, namespaces.TEMPORARY
             readable += namespaces.USERS
         else:
             self.base = request["path"]
@@ -143,7 +164,11 @@ class Keeper:
     def serve(self, session: socket.socket) -> None:
         """Hand over the workspace, run commands until the session ends, then clean up."""
         work = os.open(self.work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        told = {"isolation": self.level, "work": self.work, "owner": self.owner}
+        told = {
+            "isolation": shown(self.level, self.group is not None),
+            "work": self.work,
+            "owner": self.owner,
+        }
         socket.send_fds(session, [json.dumps(told).encode()], [work])
         os.close(work)
         try:
@@ -163,6 +188,8 @@ class Keeper:
 
     def clean_up(self) -> None:
         """Remove what is left; a workspace in memory vanishes by itself."""
+        if self.group is not None:
+            self.group.remove()
         if self.base:
             for path in (self.work, self.temporary):
                 tree.remove_tree(path)
@@ -230,6 +257,8 @@ class Keeper:
         """In the child: confine it and execute the command. Never returns."""
         try:
             os.setpgid(0, 0)
+            if self.group is not None:
+                self.group.join()
             output = descriptors[0] if descriptors else self.null
             given = descriptors[1] if len(descriptors) > 1 else self.null
             os.dup2(given, 0)
@@ -396,8 +425,12 @@ def main() -> None:
     settings = json.loads(sys.argv[4])
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
+    cgroups.remove_stale()
+    settings["cgroup"] = cgroups.work()
     level, wrong = find_level(sys.argv[3].split(","), settings)
-    control.sendall(json.dumps({"isolation": level, "wrong": wrong}).encode() + b"\n")
+    grouped = settings["cgroup"] and level != confine.NONE
+    told = None if level is None else shown(level, grouped)
+    control.sendall(json.dumps({"isolation": told, "wrong": wrong}).encode() + b"\n")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while level is not None:
         message, descriptors, _, _ = socket.recv_fds(control, 1, 1)

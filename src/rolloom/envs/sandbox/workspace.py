@@ -97,7 +97,7 @@ class Workspace:
             `auto`.
 
     Attributes:
-        isolation: the level it has.
+        isolation: the level it has, after `cgroup+` where a control group bounds it too.
         path: the directory as commands see it. `run` shows it as `/workspace` whatever it is.
 
     Raises:
