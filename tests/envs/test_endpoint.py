@@ -262,13 +262,26 @@ def test_the_key_is_sent_and_never_told(monkeypatch):
     with pytest.raises(EndpointRefused) as caught:
         ask(server, {"api_key_env": "TEST_JUDGE_KEY"})
     assert server.requests[0].headers["Authorization"] == "Bearer sk-secret-123"
-    endpoint = ChatEndpoint("http://user:pw@host/v1?token=t", "m", api_key_env="TEST_JUDGE_KEY")
+    endpoint = ChatEndpoint("http://user:pw@host/v1?token=t", "m")
+    with pytest.raises(EnvError, match="expected one of them"):
+        ChatEndpoint("http://user:pw@host/v1", "m", api_key_env="TEST_JUDGE_KEY")
     for shown in (str(caught.value), repr(caught.value), repr(endpoint), endpoint.spec, endpoint.url):
         assert "secret" not in shown and "pw" not in shown and "token" not in shown
-    assert b"secret" not in pickle.dumps(endpoint)
+    assert b"secret" not in pickle.dumps(ChatEndpoint("http://h", "m", api_key_env="TEST_JUDGE_KEY"))
     monkeypatch.delenv("TEST_JUDGE_KEY")
     with pytest.raises(EnvError, match="TEST_JUDGE_KEY"):
         ask(Server(refuse), {"api_key_env": "TEST_JUDGE_KEY"})
+
+
+def test_a_proxy_of_the_environment_is_used_unless_it_is_bypassed(monkeypatch):
+    for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = Server(completion(content="4"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(EndpointUnavailable):
+        ask(server)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert ask(server).text == "4" and len(server.requests) == 1
 
 
 def test_errors_and_endpoints_travel():

@@ -261,6 +261,23 @@ def test_any_coroutine_can_judge():
     assert env.step("whatever")[1] == 1.0 and "whatever" in asked[0][1]["content"]
 
 
+async def always_yes(messages, seed):
+    count = messages[1]["content"].split("Statements:")[1].split("\n\n")[0].count("\n")
+    return "\n".join(f"{n}: YES" for n in range(1, count + 1))
+
+
+def test_a_judge_can_be_named_in_a_config(tmp_path, monkeypatch):
+    (tmp_path / "my_judges.py").write_text("from test_judge import always_yes\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "test_judge", sys.modules[__name__])
+    env = Rubric(judge="python:my_judges:always_yes")
+    env.reset(seed=1)
+    assert env.step("whatever")[1] == 1.0
+    for bad in ("python:my_judges:nobody", "python:no_such_module:x", "python::x"):
+        with pytest.raises(EnvError, match="cannot be imported"):
+            Rubric(judge=bad)
+
+
 def test_ties_of_votes():
     answers = itertools.cycle(["VERDICT: 1", "VERDICT: 2"])
 

@@ -19,6 +19,7 @@ import os
 import random
 import time
 import urllib.parse
+import urllib.request
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,6 +157,10 @@ class ChatEndpoint:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EnvError(f"endpoint: expected an address like http://host:8000/v1, got {_shown(url)!r}")
+        if api_key_env and parts.username is not None:
+            raise EnvError(
+                f"endpoint: {_shown(url)} has a user in its address and a key; expected one of them"
+            )
         for name, value in {
             **{"deadline_s": deadline_s, "try_s": try_s, "tries": tries},
             **{"concurrency": concurrency, "max_bytes": max_bytes},
@@ -285,7 +290,6 @@ class ChatEndpoint:
                 connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=None),
                 auto_decompress=False,
-                trust_env=True,
             )
             found = self._open[loop] = (session, asyncio.Semaphore(self.concurrency))
             _sessions[session] = loop
@@ -320,7 +324,10 @@ class ChatEndpoint:
         self, data: bytes, headers: dict[str, str], session: aiohttp.ClientSession, n: int
     ) -> ChatResult:
         # A redirect would carry the prompt, and maybe the key, to a host nobody named.
-        async with session.post(self._url, data=data, headers=headers, allow_redirects=False) as response:
+        proxy = _proxy(self._url)
+        async with session.post(
+            self._url, data=data, headers=headers, allow_redirects=False, proxy=proxy
+        ) as response:
             if response.status != 200:
                 start = await response.content.read(4 * BODY_START)
                 text = self._quoted(start, headers)
@@ -387,6 +394,14 @@ def _shown(url: str) -> str:
     """Return an address without user, password and query."""
     parts = urllib.parse.urlsplit(url)
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that environment variables name for an address; `.netrc` is not read."""
+    parts = urllib.parse.urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
 def _retry_after(value: str) -> float | None:

@@ -17,8 +17,9 @@ class Judged(TextEnv):
     """Base: `verdict` turns an answer into a reward with its parts.
 
     Args:
-        judge: who judges: `rules` (a program, offline), `openai:URL#MODEL` (any chat-completions endpoint), a
-            `Judge`, or a coroutine function `(messages, seed) -> text` around any engine.
+        judge: who judges: `rules` (a program, offline), `openai:URL#MODEL` (a chat-completions endpoint), a
+            `Judge`, or a coroutine function `(messages, seed) -> text` around any engine;
+            these two also as `python:MODULE:NAME`.
         votes: times a model is asked about each answer; the majority counts.
         temperature: of the judge's model; by default 0, and 0.7 with several votes.
         max_tokens: tokens a verdict of the model may take, its reasoning included.

@@ -8,6 +8,7 @@ judge that never answers properly is an error of the environment, not a reward.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,7 @@ Ask = Callable[[Sequence[Message], int], Awaitable[str]]
 
 Winner = Literal["1", "2", "TIE"]
 MAX_ANSWER_CHARS = 20_000
+PYTHON = "python:"
 SYSTEM = (
     "You are a strict and fair judge. Texts to judge stand between two lines that are equal to a "
     "random mark. "
@@ -189,19 +191,28 @@ def read_winner(content: str) -> Winner | None:
 def judge_of(
     judge: str | Judge | Ask, *, votes: int, temperature: float | None, max_tokens: int, deadline_s: float
 ) -> Judge:
-    """Return the judge that a keyword argument names: `rules`, `openai:URL#MODEL`, a judge, or a coroutine.
+    """Return the judge that a keyword argument names.
+
+    Args:
+        judge: `rules`; `openai:URL#MODEL`; `python:MODULE:NAME` of a judge or a coroutine function; or one
+            of these two itself.
+        votes: see `ModelJudge`.
+        temperature: of an endpoint's model; by default 0, and 0.7 with several votes.
+        max_tokens: tokens of an endpoint's verdict at most.
+        deadline_s: seconds for each question to an endpoint.
 
     Raises:
-        EnvError: none of these.
+        EnvError: none of these, or it cannot be imported.
     """
+    if isinstance(judge, str) and judge.startswith(PYTHON):
+        judge = _imported(judge)
     if not isinstance(judge, str):
-        return judge if hasattr(judge, "better") else ModelJudge(judge, votes)  # type: ignore[return-value, arg-type]
+        return judge if hasattr(judge, "better") else ModelJudge(judge, votes)  # type: ignore
     if judge == "rules":
         return RulesJudge()
     if not judge.startswith(PREFIX):
-        raise EnvError(
-            f"judge: expected 'rules' or 'openai:URL#MODEL', got {judge!r}.{did_you_mean(judge, ('rules',))}"
-        )
+        near = did_you_mean(judge, ("rules",))
+        raise EnvError(f"judge: expected rules, openai:URL#MODEL or python:MODULE:NAME, got {judge!r}.{near}")
     endpoint = shared(judge, deadline_s=deadline_s, try_s=deadline_s)
     heat = temperature if temperature is not None else (0.0 if votes == 1 else 0.7)
 
@@ -209,3 +220,11 @@ def judge_of(
         return (await endpoint.chat(messages, temperature=heat, max_tokens=max_tokens, seed=seed)).text
 
     return ModelJudge(ask, votes)
+
+
+def _imported(judge: str) -> Judge | Ask:
+    module, _, name = judge.removeprefix(PYTHON).partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EnvError(f"judge: {judge!r} cannot be imported: {error}") from error

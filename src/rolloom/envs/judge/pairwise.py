@@ -23,7 +23,8 @@ class Pairwise(Judged):
     Levels and the other keyword arguments are those of `judge/rubric-v0`.
 
     Args:
-        judge: `rules`, `openai:URL#MODEL` (`&key=VARIABLE` names the variable with the API key), or object.
+        judge: `rules`; `openai:URL#MODEL` (`&key=VARIABLE` names the variable with the API key); or
+            `python:MODULE:NAME` of a coroutine function `(messages, seed) -> text` around any engine.
         votes: times a model is asked; the majority counts.
         temperature: of the judge's model; by default 0, and 0.7 with several votes.
         max_tokens: tokens that a verdict may take.

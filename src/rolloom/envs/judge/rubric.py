@@ -26,7 +26,8 @@ class Rubric(Judged):
     | 10 | 9 | 3 | given |
 
     Args:
-        judge: `rules`, `openai:URL#MODEL` (`&key=VARIABLE` names the variable with the API key), or object.
+        judge: `rules`; `openai:URL#MODEL` (`&key=VARIABLE` names the variable with the API key); or
+            `python:MODULE:NAME` of a coroutine function `(messages, seed) -> text` around any engine.
         votes: times a model is asked; the majority counts.
         temperature: of the judge's model; by default 0, and 0.7 with several votes.
         max_tokens: tokens that a verdict may take.
