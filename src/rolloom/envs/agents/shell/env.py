@@ -93,7 +93,7 @@ class Shell(ToolEnv):
         self.close()
         self._ran = 0
         if not self._limited:
-            turns = 2 * len(self.problem["commands"]) + 6
+            turns = 2 * len(self.problem["commands"]) + 8
             self.max_turns = turns  # pyright: ignore[reportAttributeAccessIssue]  # by problem
 
     def close(self) -> None:
