@@ -105,6 +105,19 @@ def test_only_the_right_lamp_is_lit():
         assert drawn.right in lit and not lit & set(drawn.wrong)
 
 
+@pytest.mark.parametrize("topic", ["units", "draws", "calendar"])
+def test_the_rank_of_the_right_option_is_no_hint(topic):
+    ranks: Counter[int] = Counter()
+    for seed in range(600):
+        drawn = TOPICS[topic](np.random.default_rng(seed), 6)
+        values = [
+            datetime.datetime.strptime(o, "%d %B %Y").toordinal() if topic == "calendar" else int(o)
+            for o in (drawn.right, *drawn.wrong)
+        ]
+        ranks[sorted(values).index(values[0])] += 1
+    assert max(ranks.values()) < 120
+
+
 def test_places_are_uniform():
     env, places = MultipleChoice(), Counter()
     for seed in range(1_000):

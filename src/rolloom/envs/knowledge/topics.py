@@ -37,6 +37,13 @@ class Drawn:
     steps: list[list[str]]
 
 
+def around(rng: np.random.Generator, below: list[int], above: list[int]) -> list[int]:
+    """Return nine numbers of which any count is below: the right one's rank must not give it away."""
+    fewest, most = max(0, WRONG - len(above)), min(WRONG, len(below))
+    count = int(rng.integers(fewest, most + 1))
+    return pick(rng, below, count) + pick(rng, above, WRONG - count)
+
+
 SCALES = (("older", "oldest"), ("taller", "tallest"), ("faster", "fastest"), ("richer", "richest"))
 
 
@@ -95,14 +102,14 @@ def lamps(rng: np.random.Generator, size: int) -> Drawn:
             f"If the {a} lamp{f' and the {given} lamp are' if both else ' is'} on, so is the {b} lamp."
         )
         steps.append([f"{a} -> {b}", f"The {a} lamp is on, so the {b} lamp is on."])
-    for index in range(size // 2 + 1):
+    for index in range(size // 2 + 3):
         # Every rule of these needs a lamp that nothing switches on.
         cause, head = off[index], off[index + 1]
-        known = one(rng, [*chain, given])
+        known = one(rng, [*chain, given] if rng.random() < 0.4 else [*chain[:-1], given])
         rules.append(f"If the {known} lamp and the {cause} lamp are on, so is the {head} lamp.")
     facts = f"The {chain[0]} lamp and the {given} lamp are switched on; only these rules can light others. "
     question = "Which of these lamps is on?"
-    named = size // 2 + 2
+    named = size // 2 + 4
     wrong = (pick(rng, off[:named], named) + off[named:])[:WRONG]
     steps.append([chain[-1], f"Of the options, only the {chain[-1]} lamp is on."])
     return Drawn(facts + " ".join(pick(rng, rules, len(rules))), question, chain[-1], wrong, steps)
@@ -119,17 +126,15 @@ def units(rng: np.random.Generator, size: int) -> Drawn:
         facts.append(f"One {big} is {ratio} {small}s.")
         steps.append([f"{total}*{ratio}={total * ratio}", f"{total} {big}s are {total * ratio} {small}s."])
         total *= ratio
-    wrong: dict[str, None] = {}
-    while len(wrong) < WRONG:
-        which = int(rng.integers(length))
-        changed = amount + int(rng.integers(-2, 3))
-        for index, ratio in enumerate(ratios):
-            changed *= ratio + (int(rng.integers(-1, 3)) if index == which else 0)
-        changed += int(rng.integers(-3, 4)) if len(wrong) > 5 else 0
-        if changed > 0 and changed != total:
-            wrong[str(changed)] = None
+    near: set[int] = set()
+    for which in range(length):
+        # One factor misread, or the amount: what a slip would lead to.
+        for factor in (ratio for ratio in range(1, 13) if ratio != ratios[which]):
+            near.add(total // ratios[which] * factor)
+    near |= {total // amount * other for other in range(1, 2 * amount + 9) if other != amount}
+    wrong = around(rng, [n for n in sorted(near) if n < total], [n for n in sorted(near) if n > total])
     question = f"How many {names[-1]}s are {amount} {names[0]}s?"
-    return Drawn(" ".join(pick(rng, facts, length)), question, str(total), list(wrong), steps)
+    return Drawn(" ".join(pick(rng, facts, length)), question, str(total), [*map(str, wrong)], steps)
 
 
 def calendar(rng: np.random.Generator, size: int) -> Drawn:
@@ -146,8 +151,8 @@ def calendar(rng: np.random.Generator, size: int) -> Drawn:
             f"Milestone {number} is {said} {f'milestone {number - 1}' if number > 1 else 'the start'}."
         )
         steps.append([f"{days:+d}: {written(at)}", f"Milestone {number} is {days:+d} days: {written(at)}."])
-    shifts = [*range(-12, 0), *range(1, 13), -31, -30, 30, 31]
-    wrong = [written(at + datetime.timedelta(shift)) for shift in pick(rng, shifts, WRONG)]
+    shifts = around(rng, [-31, -30, *range(-12, 0)], [*range(1, 13), 30, 31])
+    wrong = [written(at + datetime.timedelta(shift)) for shift in shifts]
     question = f"On which date is milestone {len(steps)}?"
     return Drawn(" ".join(facts), question, written(at), wrong, steps)
 
@@ -194,8 +199,8 @@ def draws(rng: np.random.Generator, size: int) -> Drawn:
     for box in asked:
         total += counts[box, colour]
         steps.append([f"+{counts[box, colour]}={total}", f"{box} adds {counts[box, colour]}: {total}."])
-    near = [total + shift for shift in range(-12, 13) if shift and total + shift > 0]
-    wrong = [str(number) for number in pick(rng, near, WRONG)]
+    below = [number for number in range(total - 12, total) if number > 0]
+    wrong = [str(number) for number in around(rng, below, list(range(total + 1, total + 13)))]
     question = f"How many {colour} balls do {', '.join(asked[:-1])} and {asked[-1]} have together?"
     return Drawn(" ".join(facts), question, str(total), wrong, steps)
 
