@@ -44,6 +44,7 @@ class Blackjack(GymnasiumEnv):
     """
 
     levels = (1, 10)
+    answer_in_prompt = True  # stick or hit is asked in the prompt
 
     def __init__(self, **kwargs: Any) -> None:
         instruction = (

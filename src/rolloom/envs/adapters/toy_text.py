@@ -22,6 +22,7 @@ class TabularEnv(GymnasiumEnv):
     """What the tabular worlds share: a drawn start, a turn limit that fits it, thoughts that name the way."""
 
     levels = (1, 10)
+    answer_in_prompt = True  # the moves are listed: choosing among them is the task
     spare = 4
     """Turns allowed beyond the shortest way."""
     moves: ClassVar[tuple[str, ...]] = ()
