@@ -12,7 +12,7 @@ from authored_envs import Shop
 
 from rolloom.envs import aio
 from rolloom.envs.base import TextEnv
-from rolloom.envs.errors import EnvError
+from rolloom.envs.errors import EnvError, ToolError
 from rolloom.envs.parsing import render_call
 from rolloom.envs.text import safe_text
 from rolloom.envs.tool import Tool, ToolEnv, schema_tool, tool, tools_of
@@ -187,6 +187,19 @@ def test_a_tool_with_a_schema_of_its_own():
             made.check(wrong)
     with pytest.raises(EnvError, match="no JSON schema"):
         schema_tool(ToolSpec("bad", "", {"type": "objekt"}), print)
+    remote = {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/a.json"}}}
+    with pytest.raises(EnvError, match="refers to another document"):
+        schema_tool(ToolSpec("remote", "", remote), print)
+
+
+def test_regular_expressions_of_a_schema_are_not_run():
+    schema = {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^(a+)+$"}}}
+    made = schema_tool(ToolSpec("find", "", schema), print)
+    started = time.monotonic()
+    assert made.check({"pattern": "a" * 40 + "!"})
+    assert time.monotonic() - started < 1
+    with pytest.raises(ToolError, match="does not fit the schema"):
+        made.check({"pattern": 1})
 
 
 class Waiting(Desk):
@@ -211,6 +224,17 @@ def test_environments_that_wait_share_one_loop():
     futures = [aio.spawn(one(env, seed)) for seed, env in enumerate(envs)]
     assert {future.result(20) for future in futures} == {"done"}
     assert time.monotonic() - started < 10  # one after another they would take 20 s
+
+
+@pytest.mark.parametrize(("parallel", "least", "most"), [(False, 0.8, 30.0), (True, 0.2, 0.75)])
+def test_calls_of_one_turn_wait_together_only_where_asked(parallel, least, most):
+    env = Waiting()
+    env.parallel_calls = parallel
+    env.reset(seed=0)
+    started = time.monotonic()
+    messages, *_ = env.step(render_call("wait", {"seconds": 0.2}) * 4)
+    assert [m["content"] for m in messages] == ["done"] * 4
+    assert least <= time.monotonic() - started < most
 
 
 def test_a_wait_is_cancelled_with_its_future():

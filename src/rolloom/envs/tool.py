@@ -16,6 +16,7 @@ model checks the arguments of a call, strictly: `"3"` is no integer. A method ma
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -27,6 +28,7 @@ import jsonschema
 import jsonschema.validators
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from rolloom.envs.aio import settled
 from rolloom.envs.base import Answer, TextEnv
 from rolloom.envs.errors import EnvError, ToolError
 from rolloom.envs.text import safe_text
@@ -193,15 +195,18 @@ def _in_words(spec: ToolSpec, error: ValidationError) -> str:
 def schema_tool(spec: ToolSpec, function: Callable[..., Any]) -> Tool:
     """Return a tool whose arguments are checked against its own JSON schema (MCP servers bring such).
 
+    Regular expressions in the schema are shown to the policy but not run here: they may backtrack for ever on
+    what a policy wrote.
+
     Raises:
-        EnvError: the schema is not a valid JSON schema.
+        EnvError: the schema is not a valid JSON schema, or refers to another document.
     """
     validator_class = jsonschema.validators.validator_for(spec.parameters)
     try:
         validator_class.check_schema(spec.parameters)
     except jsonschema.SchemaError as error:
         raise EnvError(f"tool {spec.name}: its parameters are no JSON schema: {error.message}") from error
-    validator = validator_class(spec.parameters)
+    validator = validator_class(_checkable(spec.name, spec.parameters))
 
     def check(arguments: dict[str, Any]) -> dict[str, Any]:
         _refuse_extremes(arguments)
@@ -221,6 +226,28 @@ def _mistake(call: ToolCall, error: Exception) -> ToolError:
     return ToolError(f"{plain(call.name)} failed: {type(error).__name__}: {error}")
 
 
+def _checkable(tool: str, schema: Any) -> Any:
+    """Return a schema without regular expressions.
+
+    Raises:
+        EnvError: it refers to another document, which jsonschema would fetch.
+    """
+    if isinstance(schema, list):
+        return [_checkable(tool, item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and not reference.startswith("#"):
+        raise EnvError(
+            f"tool {tool}: its schema refers to another document, {reference!r}; expected one of its own"
+        )
+    # A property may be called `pattern`; the keyword is a string, a property's schema is not.
+    kept = {
+        name: value for name, value in schema.items() if not (name == "pattern" and isinstance(value, str))
+    }
+    return {name: _checkable(tool, value) for name, value in kept.items() if name != "patternProperties"}
+
+
 class ToolEnv(TextEnv):
     """An environment whose policy may call tools until it answers.
 
@@ -229,9 +256,12 @@ class ToolEnv(TextEnv):
 
     Attributes:
         calls: every call of the episode that ran, in order, with the text that it brought.
+        parallel_calls: the asynchronous calls of one turn run at the same time, for tools that only read;
+            without it, each waits for the one before.
     """
 
     max_turns = 8
+    parallel_calls = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -273,16 +303,18 @@ class ToolEnv(TextEnv):
         return Reply(tuple(self._told(call, self._start(box, call)) for call in calls))
 
     async def _run_all(self, calls: Iterable[ToolCall]) -> Reply:
-        box, messages = self.toolbox(), []
-        for call in calls:
-            result = self._start(box, call)
-            if inspect.isawaitable(result):
-                try:
-                    result = await result
-                except MISTAKES as error:
-                    result = _mistake(call, error)
-            messages.append(self._told(call, result))
-        return Reply(tuple(messages))
+        box, calls = self.toolbox(), list(calls)
+        if self.parallel_calls:
+            results = await asyncio.gather(*(self._run_one(box, call) for call in calls))
+        else:
+            results = [await self._run_one(box, call) for call in calls]
+        return Reply(tuple(map(self._told, calls, results)))
+
+    async def _run_one(self, box: Mapping[str, Tool], call: ToolCall) -> Any:
+        try:
+            return await settled(self._start(box, call))
+        except MISTAKES as error:
+            return _mistake(call, error)
 
     def _start(self, box: Mapping[str, Tool], call: ToolCall) -> Any:
         """Return what a call brings, an awaitable of it, or the policy's mistake as a `ToolError`."""

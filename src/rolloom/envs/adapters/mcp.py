@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -229,23 +228,23 @@ class _Lease:
 
 
 def _as_tool(tool: Any, function: Any) -> Tool:
-    schema = _plain_schema(tool.input_schema, ("title",))
-    if '"$ref": "' in json.dumps(schema).replace('"$ref": "#', ""):
-        raise EnvError(f"MCP tool {tool.name}: its schema refers to another document, which is not fetched")
-    spec = ToolSpec(tool.name, safe_text(tool.description or "", MAX_DESCRIPTION), schema)
-    # A server's regular expressions may backtrack for ever on a policy's string: the server applies its own.
-    checked = ToolSpec(tool.name, "", _plain_schema(schema, ("pattern",)))
-    return Tool(spec, function, schema_tool(checked, function).check)
+    spec = ToolSpec(
+        tool.name, safe_text(tool.description or "", MAX_DESCRIPTION), _untitled(tool.input_schema)
+    )
+    return schema_tool(spec, function)
 
 
-def _plain_schema(schema: Any, dropped: tuple[str, ...]) -> Any:
-    """Return a JSON schema without the string-valued keywords named."""
+def _untitled(schema: Any) -> Any:
+    """Return a JSON schema without its titles, which say what the names say."""
     if isinstance(schema, list):
-        return [_plain_schema(item, dropped) for item in schema]
+        return [_untitled(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {k: v for k, v in schema.items() if not (k in dropped and isinstance(v, str))}
-    return {key: _plain_schema(value, dropped) for key, value in kept.items() if key != "patternProperties"}
+    return {
+        name: _untitled(value)
+        for name, value in schema.items()
+        if not (name == "title" and isinstance(value, str))
+    }
 
 
 class McpTasks(McpEnv):
