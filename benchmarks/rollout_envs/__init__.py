@@ -3,8 +3,8 @@
 Ours is the environment worker of a run, threaded as it is on Ray, with an engine handle that answers every
 request at once: episodes are set up, prompts rendered and tokenised, completions decoded, steps taken, and
 trajectories with token ids and log-probs handed over. The peer runs the same conversations with no tokenising
-at all, twice: with its own OpenAI client over an in-process transport (the way it reaches any model), and with
-a client of a few lines that answers at once (the least it can be made to do).
+at all, in two ways: as it is shipped (`generate`, its OpenAI client, a transport in this process), and the
+least it can be made to do (`run_rollout` alone, a client of a few lines that answers at once).
 
 With slow tools there is no peer but the ideal: every episode waits for its own tools only. Ideal seconds are
 the longest episode's waits plus the same run without waits; the rate is ideal / measured.
@@ -24,10 +24,10 @@ from rolloom.rollout.types import Trajectory
 POLICY = "shipped:tiny"
 CONCURRENT = (16, 64, 256, 1024)
 SIBLINGS = 8
-LEAST = {1: 512, 8: 128}
-"""Episodes of a timed run of ours: at least these, so that it takes a while."""
+EPISODES = {1: 1024, 8: 256}
+"""Episodes of a run on either side; as many as are in flight where those are more."""
 OPENAI_UP_TO = 2048
-"""Turns in flight up to which the peer's OpenAI client is measured: beyond, a run takes half a minute."""
+"""Turns in flight up to which the peer is measured as shipped: beyond, a run takes half a minute."""
 
 
 def measure(bench: Bench) -> None:
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> None:
 def _measure_instant(bench: Bench, peer: Peer | None, turns: int, concurrent: int) -> None:
     case = f"{concurrent} concurrent, {turns} turn{'s' if turns > 1 else ''}, instant model"
     ours = OurSide(policy_directory(POLICY), tasks.SYNC, {"turns": turns}, concurrent, SIBLINGS)
-    episodes = max(concurrent, LEAST[turns])
+    episodes = max(concurrent, EPISODES[turns])
 
     def mine(index: int) -> Rates:
         seconds, done = ours.run(episodes)
@@ -61,9 +61,9 @@ def _measure_instant(bench: Bench, peer: Peer | None, turns: int, concurrent: in
         def run(index: int) -> Rates:
             assert peer is not None
             seconds = peer.run(
-                episodes=concurrent, concurrent=concurrent, turns=turns, siblings=SIBLINGS, client=client
+                episodes=episodes, concurrent=concurrent, turns=turns, siblings=SIBLINGS, client=client
             )
-            return {"rollouts/s": concurrent / seconds}
+            return {"rollouts/s": episodes / seconds}
 
         return run
 
@@ -71,8 +71,8 @@ def _measure_instant(bench: Bench, peer: Peer | None, turns: int, concurrent: in
         bench.compare(case, mine, None, "none")
     else:
         if concurrent * turns <= OPENAI_UP_TO:
-            bench.compare(f"{case}; peer's OpenAI client", mine, theirs("openai"), NAME)
-        bench.compare(f"{case}; peer with a bare client", mine, theirs("bare"), NAME)
+            bench.compare(f"{case}; peer as shipped", mine, theirs("openai"), NAME)
+        bench.compare(f"{case}; peer at its least", mine, theirs("bare"), NAME)
     ours.close()
 
 

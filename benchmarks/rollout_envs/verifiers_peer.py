@@ -3,9 +3,9 @@
 Reads one request a line from standard input (`{"episodes", "concurrent", "turns", "siblings", "client"}`),
 runs it, and answers one line (`{"seconds", "reward"}`). Nothing of rolloom is imported here.
 
-Two clients: `openai` is verifiers' own client, which is how it reaches any model, over a transport that
-answers in this process without a socket; `bare` is a client of a few lines that answers at once, the least work
-that verifiers can be made to do.
+Two ways, by `client`: `openai` is verifiers as it is shipped, `generate` (which its evaluation and its
+trainer call) with its OpenAI client over a transport that answers in this process without a socket; `bare` is
+the least work that it can be made to do, `run_rollout` alone with a client of a few lines.
 """
 
 from __future__ import annotations
@@ -136,7 +136,14 @@ async def run(env: Any, order: dict[str, Any]) -> dict[str, float]:
             return await env.run_rollout(row, client, "m", {})
 
     started = time.perf_counter()
-    outputs = await asyncio.gather(*map(one, inputs))
+    if order["client"] == "openai":
+        done = await env.generate(
+            inputs, client, "m", max_concurrent=order["concurrent"], independent_scoring=True,
+            on_start=lambda *_: None, on_progress=lambda *_: None, on_log=lambda *_: None,
+        )  # fmt: skip
+        outputs = done["outputs"]
+    else:
+        outputs = await asyncio.gather(*map(one, inputs))
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "reward": sum(o["reward"] for o in outputs) / len(outputs)}
 
