@@ -8,19 +8,12 @@ usual way to keep a program out of the worker.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 
+from benchmarks.envs.sandbox import measure_sandbox
 from benchmarks.harness import Bench, ParityError, Rates, rate_for
 from rolloom.envs import registry
 from rolloom.envs.base import TextEnv
-from rolloom.envs.code.answers import extract_code
-from rolloom.envs.code.int_function import FUNCTION, IntFunction
-from rolloom.envs.parsing import parse_completion
-from rolloom.envs.sandbox import run_function, same_value
 
 BUILT_IN = ("math/affine_chain-v0", "code/int_function-v0", "tools/lookup-v0", "agent/workplace-v0")
 RUN_S, QUICK_S = 1.0, 0.05
@@ -37,7 +30,7 @@ def measure(bench: Bench) -> None:
 
         bench.compare(f"{env_id} level 1, verbose expert, in process", episodes, None, "none")
         env.close()
-    _measure_sandbox(bench, seconds)
+    measure_sandbox(bench)
 
 
 def run_episode(env: TextEnv, seed: int) -> None:
@@ -55,33 +48,3 @@ def run_episode(env: TextEnv, seed: int) -> None:
         over = terminated or truncated
     if score != 1.0:
         raise ParityError(f"{type(env).__name__}, seed {seed}: the expert scored {score}, expected 1.0")
-
-
-def _measure_sandbox(bench: Bench, seconds: float) -> None:
-    env = IntFunction()
-    env.reset(seed=0)
-    source = extract_code(parse_completion(env.expert("compact", np.random.default_rng(0))).content)
-    inputs, expected = env.inputs, env.expected
-    level = run_function(source, FUNCTION, inputs).isolation
-    calls = f"[{FUNCTION}(*given) for given in json.loads({json.dumps(inputs)!r})]"
-    program = f"{source}\nimport json\nprint(json.dumps({calls}))"
-
-    def confined(_: int) -> None:
-        check([call.value for call in run_function(source, FUNCTION, inputs).calls])
-
-    def plain(_: int) -> None:
-        child = subprocess.run(
-            [sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=60, check=True
-        )
-        check(json.loads(child.stdout))
-
-    def check(values: list[object]) -> None:
-        if not same_value(values, expected):
-            raise ParityError(f"sandbox: expected {expected}, got {values}")
-
-    bench.compare(
-        f"sandbox, isolation {level}, {len(inputs)} hidden tests, one run at a time",
-        lambda _: {"runs/s": rate_for(seconds, confined)},
-        lambda _: {"runs/s": rate_for(seconds, plain)},
-        "subprocess.run([python, -I, -c]), not confined",
-    )

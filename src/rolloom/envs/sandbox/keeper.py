@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_AT_DISK_S = 0.1
 MAX_MESSAGE = 1 << 17
+_OWN_BYTES = 16 << 20
+"""What a keeper itself may take of its group's memory."""
 
 
 def load_sibling(name: str) -> ModuleType:
@@ -108,9 +110,10 @@ class Keeper:
         self.null = os.open(os.devnull, os.O_RDWR)
         self.group: cgroups.Group | None = None
         self.base = ""
+        self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.confined and settings["cgroup"]:
-            memory = (request["memory_mb"] << 20) + 2 * request["disk_bytes"]
-            self.group = cgroups.Group(memory, request["processes"])
+            memory = (request["memory_mb"] << 20) + 2 * request["disk_bytes"] + _OWN_BYTES
+            self.group = cgroups.Group(memory, request["processes"] + 1)
         try:
             self._set_up(settings)
         except BaseException:
@@ -172,6 +175,8 @@ class Keeper:
         socket.send_fds(session, [json.dumps(told).encode()], [work])
         os.close(work)
         try:
+            # Slow, so done while the policy still thinks about its first command.
+            self.join_group()
             while True:
                 message, descriptors, _, _ = socket.recv_fds(session, MAX_MESSAGE, 2)
                 if not message:
@@ -184,17 +189,29 @@ class Keeper:
         except OSError:
             return
         finally:
-            self.clean_up()
+            self.clean_up(session)
 
-    def clean_up(self) -> None:
-        """Remove what is left; a workspace in memory vanishes by itself."""
+    def join_group(self) -> None:
+        """Have the group's bounds hold for us and for all commands.
+
+        Raises:
+            OSError: the kernel refused.
+        """
         if self.group is not None:
-            self.group.remove()
+            self.group.join()
+
+    def clean_up(self, session: socket.socket | None = None) -> None:
+        """Remove the files, end the session, remove the group; a workspace in memory vanishes by itself."""
         if self.base:
             for path in (self.work, self.temporary):
                 tree.remove_tree(path)
             with contextlib.suppress(OSError):
                 os.rmdir(self.base)
+        if session is not None:
+            session.close()
+        if self.group is not None:
+            self.group.leave()
+            self.group.remove()
 
     def run(
         self,
@@ -246,6 +263,13 @@ class Keeper:
             return {"error": said.lstrip(b".").decode(errors="replace") or "the keeper lost its child"}
         return {"status": status, "cpu_s": usage.ru_utime + usage.ru_stime, "why": why}
 
+    def _be_first_to_go(self) -> None:
+        """Have the kernel choose a command, not its keeper, when memory runs out."""
+        with contextlib.suppress(OSError):
+            score = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc)
+            os.write(score, b"1000")
+            os.close(score)
+
     def _become(
         self,
         command: dict[str, Any],
@@ -257,8 +281,7 @@ class Keeper:
         """In the child: confine it and execute the command. Never returns."""
         try:
             os.setpgid(0, 0)
-            if self.group is not None:
-                self.group.join()
+            self._be_first_to_go()
             output = descriptors[0] if descriptors else self.null
             given = descriptors[1] if len(descriptors) > 1 else self.null
             os.dup2(given, 0)
@@ -356,6 +379,7 @@ def probe(level: str, settings: dict[str, Any], path: str) -> None:
     request = {"path": path, "disk_bytes": 1 << 20, "inodes": 64, "processes": 16, "memory_mb": 1024}
     keeper = Keeper(level, settings, request)
     try:
+        keeper.join_group()
         limits = {"command": "", "timeout_s": 10.0, "cpu_s": 5}
         if keeper.confined:
             denied = keeper.run(limits, [], None, instead=lambda: forbidden(keeper, outside))
@@ -424,7 +448,7 @@ def main() -> None:
     os.chdir("/")
     settings = json.loads(sys.argv[4])
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+        file.write("500")
     cgroups.remove_stale()
     settings["cgroup"] = cgroups.work()
     level, wrong = find_level(sys.argv[3].split(","), settings)
