@@ -237,3 +237,15 @@ def test_what_an_interrupted_batch_leaves_in_the_engine_does_not_reach_the_next(
         results = made.run(CHAT, CHAT, samples=16, batch=f"batch-{number}")
         assert {t.assignment.batch for t in results} == {f"batch-{number}"}
         assert all(t.score is not None for t in results)
+
+
+def test_a_turn_puts_the_stall_off_and_so_does_an_environment_that_allows_more(
+    bench: Callable[..., Bench],
+) -> None:
+    # Three turns of 0.5 s each: no rollout ends within stall_s, yet something moves.
+    made = bench({CHAT: {"seconds": 0.5}}, stall_s=0.8, max_new_tokens=200)
+    assert not any(t.failed for t in made.run(CHAT, samples=2))
+    # One step longer than stall_s, which the mixture allows this environment.
+    made = bench({CHAT: {"seconds": 1.5}}, stall_s=0.8, step_deadline_s=0.7, max_new_tokens=200)
+    made.worker.deadlines = {CHAT: (5.0, 60.0)}
+    assert not any(t.failed for t in made.run(CHAT, samples=1))

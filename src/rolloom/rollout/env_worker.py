@@ -232,6 +232,7 @@ class EnvWorker(Pump[Trajectory]):
 
     def _env_answered(self, episode: Episode, job: AnyJob, result: Any, error: str) -> None:
         self._calls.learn(job)
+        self.last_progress = time.monotonic()
         if self._episodes.get(episode.session) is not episode or episode.job is not job:
             return
         episode.job = None
@@ -282,6 +283,7 @@ class EnvWorker(Pump[Trajectory]):
                 self._finish(episode, StopReason.ENGINE_ERROR, _in_words(error))
             return
         for completion in future.result():
+            self.last_progress = time.monotonic()
             self._awaited[index].discard(completion.id)
             episode = self._episodes.get(completion.id.partition("/")[0])
             if episode is not None:
@@ -388,10 +390,15 @@ class EnvWorker(Pump[Trajectory]):
     def status(self) -> dict[str, Any]:
         """Return what is in flight and what it waits for."""
         waits: dict[str, int] = {}
+        allows_s = 0.0
         for episode in list(self._episodes.values()):
             waits[episode.waits_on] = waits.get(episode.waits_on, 0) + 1
+            if episode.job is not None and episode.step_s > self.config.step_deadline_s:
+                allows_s = max(allows_s, episode.step_s)
         return {
             **super().status(),
+            # The longest that a running step may take where its environment allows it more than the run does.
+            "step_allows_s": allows_s,
             "episodes": len(self._episodes),
             "queued": len(self._queue),
             "waits_on": waits,

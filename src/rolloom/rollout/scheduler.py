@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
@@ -74,7 +74,7 @@ class Scheduler:
             finished: called with each trajectory of the result as it arrives.
 
         Raises:
-            StallError: nothing arrived for `stall_s` seconds.
+            StallError: for `stall_s` seconds no rollout ended and no worker took a turn.
             Interrupted: `stop_requested` returned True.
             RolloomError: a worker or an engine is lost; the message names it.
         """
@@ -117,8 +117,26 @@ class Scheduler:
                     worker.call("reset")
                 raise Interrupted
             if time.monotonic() - last_progress > self.config.stall_s:
-                raise StallError(self._stall_report(list(open_.values())))
+                idle_s = self._idle_s({id(owners[key]): owners[key] for key in open_}.values())
+                if idle_s is None:
+                    raise StallError(self._stall_report(list(open_.values())))
+                last_progress = time.monotonic() - idle_s
         return [results[a.group, a.sample] for a in assignments]
+
+    def _idle_s(self, workers: Iterable[Handle]) -> float | None:
+        """Return for how long no turn has ended in any worker; None if that is longer than it may be.
+
+        Long episodes move without one of them ending, and an environment may allow its steps more than
+        `stall_s`.
+        """
+        moved: list[float] = []
+        for worker in workers:
+            status = _status(worker)
+            if isinstance(status, dict) and "idle_s" in status:
+                idle_s, allowed = float(status["idle_s"]), float(status.get("step_allows_s", 0.0))
+                if idle_s <= max(self.config.stall_s, allowed):
+                    moved.append(min(idle_s, self.config.stall_s))
+        return min(moved, default=None)
 
     def _accepted(self, submitted: Future[None], assignments: Sequence[Assignment]) -> None:
         try:
