@@ -41,8 +41,8 @@ class Level:
 
 
 LEVELS = (
-    Level(1, 9, 30),
-    Level(1, 12, 40, terms=(1, 1)),
+    Level(1, 9, 60),
+    Level(1, 12, 80, terms=(1, 1)),
     Level(1, 9, 30, 6, terms=(2, 1)),
     Level(2, 6, 15),
     Level(2, 9, 20, 4, scattered=True),
@@ -59,7 +59,7 @@ class LinearEquations(QuestionEnv):
 
     | level | unknowns | solutions | adds |
     |---|---|---|---|
-    | 1 | 1 | integers to 30 | `a*x + b = c` |
+    | 1 | 1 | integers to 60 | `a*x + b = c` |
     | 2-3 | 1 | integers, then fractions | both sides, brackets |
     | 4-5 | 2 | integers, then fractions | systems; terms on both sides |
     | 6-7 | 3 | integers, then fractions | |

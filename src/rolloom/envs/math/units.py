@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -57,7 +58,8 @@ _RATIO = re.compile(
     rf"(?:([0-9]+) ?)?\\frac ?\{{ ?(-?)({_PLAIN}) ?\}} ?\{{ ?({_PLAIN}) ?\}}"
     rf"|(?:([0-9]+) )?({_PLAIN}) ?/ ?({_PLAIN})"
 )
-_UNIT = re.compile(r" ?(%|(?:[A-Za-z]+ ?){1,3}(?:\^\{?[23]\}?)?(?: ?/ ?[A-Za-z]+)?)")
+_UNIT = re.compile(r" ?(%|[A-Za-z]+(?: [A-Za-z]+){0,2}(?:\^\{?[23]\}?)?(?: ?/ ?[A-Za-z]+)?)")
+MAX_UNIT = 40
 MAX_EXPONENT = 100
 
 
@@ -146,23 +148,26 @@ def quantity(text: str) -> Quantity | None:
         value = number(sign + text[1:]) if text.startswith("$") else None
         value = number(sign + text[:-1]) if value is None and text.endswith("$") else value
         return None if value is None else Quantity(value, "$")
-    for start, character in enumerate(text):
-        if character == "%" or (
-            character.isalpha() and text[start - 1 : start] in ("", " ", "}", *"0123456789.")
-        ):
-            value = number(text[:start])
-            match = _UNIT.fullmatch(text, start)
-            unit = _unit_name(match[1]) if match else ""
-            # Two letters that are no unit are a product of symbols.
-            if value is not None and (unit in _UNITS or len(unit) > MAX_WORD):
-                return Quantity(value, unit)
+    starts = (
+        at
+        for at, character in enumerate(text)
+        if character == "%" or (character.isalpha() and text[at - 1 : at] in ("", " ", "}", *"0123456789."))
+    )
+    # The letter of `1.5e3` may come before the unit's; nothing else may.
+    for start in itertools.islice(starts, 3):
+        value = number(text[:start])
+        match = _UNIT.fullmatch(text, start) if len(text) - start <= MAX_UNIT else None
+        unit = _unit_name(match[1]) if match else ""
+        # Two letters that are no unit are a product of symbols.
+        if value is not None and (unit in _UNITS or len(unit) > MAX_WORD):
+            return Quantity(value, unit)
     return None
 
 
 def without_unit(text: str) -> tuple[str, str]:
     """Return a normal form without the known unit that ends it, and that unit or ""."""
     text = text.strip()
-    for start in range(max(0, len(text) - 40), len(text)):
+    for start in range(max(0, len(text) - MAX_UNIT), len(text)):
         if text[start] in " %" and (match := _UNIT.fullmatch(text, start)):
             unit = _unit_name(match[1])
             if unit in _UNITS and text[:start].strip():
