@@ -234,7 +234,20 @@ def test_no_descriptor_of_ours_is_open(workspace):
     assert held.output == ""
 
 
-def keepers():
+def children_of(pid):
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(after_name[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def sleepers():
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -260,7 +273,7 @@ STAYS = {
 def test_what_a_command_leaves_running_dies_with_it(shared, command):
     started = time.monotonic()
     assert "started" in shared.run(command).output
-    assert time.monotonic() - started < 3 and gone_within(3, keepers) == []
+    assert time.monotonic() - started < 3 and gone_within(3, sleepers) == []
 
 
 HANGS = {
@@ -277,7 +290,7 @@ def test_deadline_kills_all_of_it(shared, command):
     started = time.monotonic()
     result = shared.run(command, timeout_s=0.2)
     assert result.status == "timeout" and time.monotonic() - started < 3
-    assert gone_within(3, keepers) == []
+    assert gone_within(3, sleepers) == []
     assert shared.run("echo on").output == "on\n"
 
 
@@ -291,7 +304,7 @@ def test_fork_bomb_is_bounded(workspace):
     started = time.monotonic()
     result = workspace.run("sh bomb 2> errors; sleep 98765", timeout_s=1)
     assert result.status == "timeout" and time.monotonic() - started < 10
-    assert gone_within(5, keepers) == [] and workspace.run("echo on").output == "on\n"
+    assert gone_within(5, sleepers) == [] and workspace.run("echo on").output == "on\n"
 
 
 def test_processes_are_counted():
@@ -420,9 +433,9 @@ def test_killed_worker_leaves_no_process_and_no_file(level):
     before = set(left_on_disk())
     with subprocess.Popen(script(body), stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None and worker.stdout.readline() == "up\n"
-        assert len(keepers()) >= 2
+        assert len(sleepers()) >= 2
         worker.kill()
-    assert gone_within(5, keepers) == [] and gone_within(5, lambda: set(left_on_disk()) - before) == []
+    assert gone_within(5, sleepers) == [] and gone_within(5, lambda: set(left_on_disk()) - before) == []
 
 
 def test_killed_server_is_replaced_and_its_workspaces_go_on():
@@ -432,6 +445,28 @@ def test_killed_server_is_replaced_and_its_workspaces_go_on():
         assert workspace.run("cat a").output == "x"
         with Workspace({"a": "y"}) as other:
             assert other.run("cat a").output == "y"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_killed_keeper_is_an_error_and_leaves_nothing(level):
+    failed = []
+
+    def run():
+        with Workspace({"a": "x"}, isolation=level) as workspace, pytest.raises(SandboxError, match="killed"):
+            workspace.run("(sleep 98765 &) ; sleep 98765", timeout_s=30)
+            failed.append("went on")
+
+    Workspace(isolation=level).close()
+    server = workspace_module._server(level).pid
+    time.sleep(0.2)
+    others = children_of(server)
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert gone_within(10, lambda: [1] * (len(sleepers()) < 2)) == []
+    (keeper,) = [pid for pid in children_of(server) if pid not in others]
+    os.kill(keeper, signal.SIGKILL)
+    thread.join()
+    assert failed == [] and gone_within(5, sleepers) == []
 
 
 def test_workspaces_in_threads_do_not_wait_for_each_other():
@@ -499,4 +534,4 @@ def test_plain_user_is_confined_too(level, tmp_path):
     first, second = done.stdout.strip().splitlines()
     isolation, rest = first.split(" ", 1)
     assert isolation.endswith(FULL) and "uid" not in isolation and rest == "['a', 'b'] False"
-    assert second == "6" and gone_within(3, keepers) == []
+    assert second == "6" and gone_within(3, sleepers) == []

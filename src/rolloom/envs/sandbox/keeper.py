@@ -437,6 +437,61 @@ def keep(level: str, settings: dict[str, Any], session: socket.socket) -> None:
         os._exit(0)
 
 
+def serve(control: socket.socket, become: Callable[[socket.socket], None]) -> None:
+    """Fork a keeper for each request until the worker has gone; clean up behind keepers that were killed."""
+    keepers: dict[int, int] = {}
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor in keepers:
+                poll.unregister(descriptor)
+                os.close(descriptor)
+                if os.waitpid(keepers.pop(descriptor), 0)[1]:
+                    kill_orphans(set(keepers.values()))
+                    cgroups.remove_stale()
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not message:
+                return
+            session = socket.socket(fileno=descriptors[0])
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                become(session)
+            session.close()
+            ended = os.pidfd_open(pid)
+            keepers[ended] = pid
+            poll.register(ended, select.POLLIN)
+
+
+def kill_orphans(keepers: set[int]) -> None:
+    """Kill what a keeper that was killed left to us, its process groups at once, until there is none."""
+    while True:
+        orphans = set(children()) - keepers
+        if not orphans:
+            return
+        for pid in orphans:
+            with contextlib.suppress(OSError):
+                group = os.getpgid(pid)
+                if group not in (0, os.getpgid(0)):
+                    os.killpg(group, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def children() -> list[int]:
+    """Return the ids of our children."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{name}/stat") as file:
+            if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(int(name))
+    return found
+
+
 def main() -> None:
     """Become the keeper server."""
     control = socket.socket(fileno=int(sys.argv[1]))
@@ -455,16 +510,9 @@ def main() -> None:
     grouped = settings["cgroup"] and level != confine.NONE
     told = None if level is None else shown(level, grouped)
     control.sendall(json.dumps({"isolation": told, "wrong": wrong}).encode() + b"\n")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while level is not None:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        if not message:
-            return
-        session = socket.socket(fileno=descriptors[0])
-        if os.fork() == 0:
-            control.close()
-            keep(level, settings, session)
-        session.close()
+    if level is not None:
+        confine.prctl(_PR_SET_CHILD_SUBREAPER, 1, "subreaper")
+        serve(control, lambda session: keep(level, settings, session))
 
 
 if __name__ == "__main__":
