@@ -21,6 +21,7 @@ IDS = ("math/affine_chain-v0", "tools/lookup-v0", "agent/workplace-v0", "gymnasi
 
 
 def test_every_environment_has_a_gymnasium_id():
+    gymnasium_ids.register_all()
     known = {spec.id for spec in registry.all_specs()}
     assert {gymnasium_ids.gymnasium_id(id) for id in known} <= set(gymnasium.registry)
     assert gymnasium_ids.gymnasium_id("math/affine_chain-v0") == "rolloom/math.affine_chain-v0"

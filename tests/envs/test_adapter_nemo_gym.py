@@ -73,6 +73,11 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def registry_as_it_was(monkeypatch):
+    monkeypatch.setattr(registry, "_specs", dict(registry._specs))
+
+
 @pytest.mark.parametrize(("problem", "rule", "right", "wrong"), CASES, ids=lambda value: str(value)[:20])
 def test_rows_are_verified_by_the_rule_their_fields_ask_for(problem, rule, right, wrong):
     assert rule_of(problem) == rule

@@ -118,7 +118,8 @@ def repeat(env: Any) -> str:
 RETURN = {"kind": "return", "high": 3}
 
 
-def test_an_episode_of_text_actions(echo):
+def test_an_episode_of_text_actions(echo, monkeypatch):
+    monkeypatch.setattr(registry, "_specs", dict(registry._specs))
     registry.register(
         "openenv_test/echo-v0", "rolloom.envs.adapters.openenv_client:OpenEnvClient", kind="game",
         url=echo, rule=RETURN, shown="told", gold=f"{__name__}:repeat", instruction="Repeat the word.",

@@ -82,7 +82,8 @@ def boxed():
     return words(Boxed)
 
 
-def test_a_taskset_end_to_end():
+def test_a_taskset_end_to_end(monkeypatch):
+    monkeypatch.setattr(registry, "_specs", dict(registry._specs))
     registry.register(
         "verifiers_test/words-v0",
         "rolloom.envs.adapters.verifiers_env:VerifiersTaskset",

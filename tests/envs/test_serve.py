@@ -60,12 +60,19 @@ class Waiting(Odd):
     """The same, on the event loop."""
 
     async def respond(self, turn):
-        await asyncio.sleep(5.0 if turn.content == "hang" else 0.05)
+        await asyncio.sleep(1.5 if turn.content == "hang" else 0.05)
         return super().respond(turn)
 
 
-registry.register("serve_test/odd-v0", f"{__name__}:Odd")
-registry.register("serve_test/waiting-v0", f"{__name__}:Waiting")
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_specs", dict(registry._specs))
+        registry.register("serve_test/odd-v0", f"{__name__}:Odd")
+        registry.register("serve_test/waiting-v0", f"{__name__}:Waiting")
+        yield
+
+
 IDS = (CHAIN, LOOKUP, "serve_test/odd-v0", "serve_test/waiting-v0")
 
 
