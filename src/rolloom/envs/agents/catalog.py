@@ -38,6 +38,12 @@ SPECS: tuple[EnvSpec, ...] = (
         "serve a bank's customer by a policy; scored by the database, what was told and the rules",
     ),
     EnvSpec(
+        "agent/inventory-v0",
+        f"{_HERE}.inventory:Inventory",
+        "agent",
+        "run a warehouse for weeks within a budget that only planning ahead keeps",
+    ),
+    EnvSpec(
         "game/grid_world-v0",
         f"{_HERE}.games.grid_world:GridWorld",
         "game",

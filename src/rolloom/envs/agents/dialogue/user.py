@@ -36,6 +36,12 @@ TOPICS = {
 }
 """Words in an agent's message that count as asking for a fact."""
 
+BROAD = {
+    **{"order": "order", "item": "item", "option": "instead", "reason": "why", "card": "card"},
+    **{"account": "account", "merchant": "payment", "address": "where"},
+}
+"""Words that count as asking for a fact in a message with a question mark."""
+
 REFUSALS = ("cannot", "can't", "can not", "not possible", "unable", "not allowed", "against our policy")
 MORE = "anything else"
 DONE = "[done]"
@@ -90,7 +96,7 @@ class ScriptedUser:
             return "That is too much for me to read. Can you say it in a few words?"
         if MORE in heard:
             return self._move_on()
-        asked = [t for t, words in TOPICS.items() if any(w in heard for w in words) and self.replies(t)]
+        asked = [topic for topic in TOPICS if self.replies(topic) and _asks(heard, topic)]
         new = [topic for topic in asked if self.knows(topic)]
         if "confirm" in heard and all(word.lower() in heard for word in self.goal["mention"]):
             return self._confirm()
@@ -136,6 +142,13 @@ class ScriptedUser:
             lines.append(self.replies(topic)[count])
             self.told[key] = count + 1
         return " ".join(lines)
+
+
+def _asks(heard: str, topic: str) -> bool:
+    broad = BROAD.get(topic)
+    return any(words in heard for words in TOPICS[topic]) or (
+        broad is not None and "?" in heard and broad in heard
+    )
 
 
 class ModelUser:
