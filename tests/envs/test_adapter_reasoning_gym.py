@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -100,6 +101,19 @@ def test_a_premise_is_no_conclusion_and_an_unsolved_integral_no_integral():
     for text in (f"Integral({integrand}, x)", "integrate(x, x)", "x.integrate()"):
         env.reset(seed=0)
         assert answer(env, text)[0] == 0.0
+
+
+def test_a_plan_that_tries_everything_is_no_plan():
+    squares = [(x + 0.5, y + 0.5) for x in range(4) for y in range(4)]
+    tries = [
+        {f"Agent[{a}, {b}]": f"move(box_{colour}, {goal})"}
+        for _ in range(6) for colour in ("red", "blue", "green") for a, b in squares
+        for goal in (f"target_{colour}", f"square[{a + 1}, {b}]", f"square[{a}, {b + 1}]")
+    ]  # fmt: skip
+    env = make("boxnet")
+    for seed in range(4):
+        env.reset(seed=seed)
+        assert answer(env, json.dumps(tries))[0] == 0.0
 
 
 def test_part_marks_are_paid_only_when_asked_for():

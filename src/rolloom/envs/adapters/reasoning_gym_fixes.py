@@ -9,9 +9,9 @@ Read from the package's source, version 0.1.25:
 - `coin_flip` takes `0` for every chance that is written `0.` and something, `complex_arithmetic` takes NaN,
   and `time_intervals` finds a time in any heap of numbers.
 - `game_of_life_halting` pays any text that is not empty, `puzzle24` does not look which numbers were used,
-  `propositional_logic` takes a premise for a conclusion, and `rush_hour` a thousand random moves for a
-  solution.
-- Six bring no oracle answer; the right ones are made here.
+  `propositional_logic` takes a premise for a conclusion, `rush_hour` and `boxnet` a thousand moves that try
+  everything for a solution.
+- Five bring no oracle answer; the right ones are made here.
 """
 
 from __future__ import annotations
@@ -158,6 +158,14 @@ def _short(answer: str, entry: dict[str, Any]) -> bool:
     return len(answer) <= 64
 
 
+def _direct(answer: str, entry: dict[str, Any]) -> bool:
+    try:
+        moves = sum(map(len, json.loads(answer)))
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return moves <= 1.5 * len(_carry(entry["metadata"]["initial_state"])) + 2
+
+
 def _few_moves(answer: str, entry: dict[str, Any]) -> bool:
     return len(answer.split()) <= 3 * entry["metadata"]["min_moves"] + 10 and len(answer) < 2_000
 
@@ -166,6 +174,7 @@ HONEST: dict[str, Callable[[str, dict[str, Any]], bool]] = {
     "puzzle24": _four_given,
     "propositional_logic": _concludes,
     "rush_hour": _few_moves,
+    "boxnet": _direct,
     "game_of_life_halting": _says_so,
     "coin_flip": _same_chance,
     "complex_arithmetic": _finite,
