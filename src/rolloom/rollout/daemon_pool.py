@@ -29,12 +29,15 @@ class Job:
         abandoned: its result is no longer wanted.
         finished: it returned or raised before it was abandoned.
         kind: calls that share it are expected to take about the same time.
+        inline: run by the caller's own thread, not by the pool's.
     """
 
-    __slots__ = ("abandoned", "done", "finished", "function", "kind", "seconds", "started")
+    __slots__ = ("abandoned", "done", "finished", "function", "inline", "kind", "seconds", "started")
 
-    def __init__(self, function: Callable[[], Any], done: Callable[..., None], kind: str = "") -> None:
-        self.function, self.done, self.kind = function, done, kind
+    def __init__(
+        self, function: Callable[[], Any], done: Callable[..., None], kind: str = "", inline: bool = False
+    ) -> None:
+        self.function, self.done, self.kind, self.inline = function, done, kind, inline
         self.abandoned = False
         self.finished = False
         self.started: float | None = None
@@ -137,6 +140,11 @@ class DaemonPool:
             self._give_thread(job)
         return job
 
+    def take(self, job: Job) -> None:
+        """Queue an inline call after all, as one that blocks."""
+        job.inline = False
+        self._give_thread(job)
+
     def _give_thread(self, job: Job) -> None:
         with self._lock:
             self._free -= 1
@@ -195,6 +203,8 @@ class DaemonPool:
             if job.started is None:
                 return
             self.replaced += 1
+            if job.inline:
+                return
             if self._quick_job is job:
                 self._quick_job = None
                 self._spawn(self._quick)

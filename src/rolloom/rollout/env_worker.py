@@ -23,16 +23,21 @@ from rolloom.envs.base import TextEnv
 from rolloom.envs.registry import EnvSpec
 from rolloom.envs.types import StopReason
 from rolloom.policy.tokenizer import ChatTokenizer
+from rolloom.rollout.daemon_pool import Job
 from rolloom.rollout.env_calls import AnyJob, EnvCalls
 from rolloom.rollout.episode import MAX_OPENING_CHARS, EnvReply, Episode, checked_reply
 from rolloom.rollout.handles import Handle, when_done
+from rolloom.rollout.loop_runner import LoopJob
 from rolloom.rollout.prompts import LONG_CHARS, PromptCache, length
-from rolloom.rollout.pump import STOP_S, Pump
+from rolloom.rollout.pump import STOP_S, Pump, Retired
 from rolloom.rollout.types import Assignment, Completion, Request, Trajectory, WorkerError
 
 COLLECT_S = 1.0
 DEADLINES_S = 0.05
 """Deadlines are looked at this often; with a thousand episodes a look costs as much as an episode."""
+LOOK_S, IDLE_S = 0.005, 0.05
+"""How often it is looked whether a call holds up the loop; at the second look another thread takes over."""
+INLINE_AT_ONCE = 256
 GC_THRESHOLDS = (200_000, 20, 100)
 TOKENISE = "tokenising an opening"
 
@@ -72,7 +77,9 @@ class EnvWorker(Pump[Trajectory]):
             registry.register_spec(spec)
         self.tokenizer = ChatTokenizer.load(path)
         self._prompts = PromptCache(self.tokenizer)
-        self._calls = EnvCalls(config.env_threads)
+        self._calls = EnvCalls(config.env_threads, inline=threaded)
+        self._baton = threading.Lock()
+        self._running: Job | None = None
         self._closing: list[tuple[AnyJob, float]] = []
         self._looked = 0.0
         self._idle_envs: dict[str, list[TextEnv]] = {}
@@ -90,6 +97,8 @@ class EnvWorker(Pump[Trajectory]):
             # This process does little else than keep episodes: the default walks all of them far too often.
             gc.set_threshold(*GC_THRESHOLDS)
         super().__init__(threaded)
+        if threaded:
+            threading.Thread(target=self._look_after, daemon=True, name="env-watch").start()
 
     def submit(self, owner: str, assignments: list[Assignment]) -> None:
         """Queue episodes.
@@ -113,14 +122,61 @@ class EnvWorker(Pump[Trajectory]):
         self._start_episodes()
         if not self._threaded:
             self._settle_environments()
+        self._run_inline()
         self._talk_to_engines()
-        handled = self._drain_events(wait)
+        handled = self._drain_events(0.0 if self._calls.inline else wait)
         self._check_deadlines()
         # At once for all that finished: whoever collects is woken once.
         finished, self._finished = self._finished, {}
         for owner, trajectories in finished.items():
             self._deliver(owner, trajectories)
         return bool(handled or self._episodes or self._queue)
+
+    def _run_inline(self) -> None:
+        """Run quick environment calls here: to hand them to another thread would cost more than they do.
+
+        Raises:
+            Retired: one did not come back in time, and another thread has taken over.
+        """
+        for _ in range(INLINE_AT_ONCE):
+            job = self._calls.next_inline()
+            if job is None:
+                return
+            result: Any = None
+            error: BaseException | None = None
+            job.started = started = time.monotonic()
+            self._running = job
+            try:
+                result = job.function()
+            except BaseException as caught:
+                error = caught
+            with self._baton:
+                replaced = self._running is not job
+                self._running = None if not replaced else self._running
+                if not job.abandoned:
+                    job.finished = True
+                    job.seconds = time.monotonic() - started
+            if not job.abandoned:
+                job.done(job, result, error)
+            if replaced:
+                raise Retired
+
+    def _look_after(self) -> None:
+        """Let another thread go on with the loop where an environment's call holds it up."""
+        before: Job | None = None
+        while not self._stopping:
+            time.sleep(LOOK_S if self._episodes else IDLE_S)
+            job = self._running
+            if job is None or job is not before:
+                before = job
+                continue
+            with self._baton:
+                if self._running is not job or job.started is None:
+                    continue
+                self._running = before = None
+                self._calls.blocks(job)
+                self._thread = threading.Thread(target=self._loop, daemon=True, name="EnvWorker")
+            self._thread.start()
 
     def _drain_events(self, wait: float) -> int:
         handled = 0
@@ -216,11 +272,11 @@ class EnvWorker(Pump[Trajectory]):
         else:
             self._call(episode, "reset", partial(_reset, env, episode))
 
-    def _call(self, episode: Episode, what: str, function: Callable[[], Any]) -> None:
+    def _call(self, episode: Episode, what: str, function: Callable[[], Any], blocks: bool = False) -> None:
         env_id = episode.assignment.task.env_id
         episode.waits_on = f"environment {env_id}"
         episode.job = self._calls.call(
-            f"{what} {env_id}", partial(_guarded, function), partial(self._report, episode)
+            f"{what} {env_id}", partial(_guarded, function), partial(self._report, episode), blocks
         )
 
     def _await(self, episode: Episode, function: Callable[[], Awaitable[Any]]) -> None:
@@ -253,7 +309,7 @@ class EnvWorker(Pump[Trajectory]):
             if episode.opened:
                 request = episode.answer(reply)
             elif length(reply.messages) > LONG_CHARS and episode.waits_on != TOKENISE:
-                self._call(episode, "tokenise", lambda: self._tokenised(reply))
+                self._call(episode, "tokenise", lambda: self._tokenised(reply), blocks=True)
                 episode.waits_on = TOKENISE
                 return
             else:
@@ -321,13 +377,13 @@ class EnvWorker(Pump[Trajectory]):
         if now - self._looked < DEADLINES_S:
             return
         self._looked = now
-        waiting_s = self.config.step_deadline_s
+        waiting_s, silent = self.config.step_deadline_s, self._calls.loop.silent(now)
         for episode in list(self._episodes.values()):
             job = episode.job if episode.job is not None and not episode.job.finished else None
             if job is not None:
                 waiting_s = min(waiting_s, episode.step_s)
-            tokenises = episode.waits_on == TOKENISE
-            if job and job.started is not None and now - job.started > episode.step_s and not tokenises:
+            excused = (silent and isinstance(job, LoopJob)) or episode.waits_on == TOKENISE
+            if job and job.started is not None and now - job.started > episode.step_s and not excused:
                 self._give_up(
                     episode,
                     StopReason.ENV_TIMEOUT,

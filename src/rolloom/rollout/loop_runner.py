@@ -114,6 +114,10 @@ class LoopRunner:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(job.task.cancel)
 
+    def silent(self, now: float) -> bool:
+        """Return True while the loop owes an answer; a call that overstays then may not be to blame."""
+        return self._beat_sent is not None and now - self._beat_sent > BEAT_S / 2
+
     def watch(self, now: float, limit_s: float) -> Hung | None:
         """Send or check the heartbeat; called often while calls are under way.
 

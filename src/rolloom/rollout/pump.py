@@ -17,6 +17,10 @@ T = TypeVar("T")
 STOP_S = 5.0
 
 
+class Retired(BaseException):
+    """Raised by `_pump_once` to end a thread whose place another one has taken."""
+
+
 class Pump(Generic[T]):
     """Base of the engine host and the environment worker.
 
@@ -43,6 +47,8 @@ class Pump(Generic[T]):
         while not self._stopping:
             try:
                 self._pump_once(0.05)
+            except Retired:
+                return
             # A panic of a Rust library (tokenizers) is no Exception; a loop that ends must always say so.
             except BaseException:
                 with self._changed:
