@@ -100,11 +100,14 @@ def test_one_change_too_many_fails_whatever_it_is():
     for seed in range(12):
         env = start(seed, 3)
         name, arguments = extra[seed % 3]
+        plan = env.problem["plan"]
         if "owner" in arguments:
             arguments = {**arguments, "owner": env.company.rows("SELECT email FROM employees")[0][0]}
         env.step(render_call(name, arguments))
         assert not env.calls[-1][1].startswith("error")
-        assert follow(env) == 0.0
+        for step in changes(env):
+            env.step(render_call(step["tool"], step["args"]))
+        assert finish(env) == 0.0, plan
 
 
 def test_one_change_too_few_fails():
@@ -151,6 +154,25 @@ def test_the_expert_goes_on_after_reads_and_errors_of_another_policy():
         env.max_turns += 2
         env.step(render_call("search_orders", {"page": 1}) + render_call("search_orders", {"page": 99}))
         env.step(render_call("nothing", {}))
+        assert follow(env) == 1.0
+
+
+def test_the_expert_takes_back_what_another_policy_did_where_a_tool_can():
+    for seed in range(10):
+        env = start(seed, 3)
+        env.max_turns += 4
+        wanted = {(s["tool"], s["args"].get("id")) for s in changes(env)}
+        task = next(
+            n for (n,) in env.company.rows("SELECT id FROM tasks") if ("update_task", n) not in wanted
+        )
+        mail = next(
+            n for (n,) in env.company.rows("SELECT id FROM emails") if ("update_email", n) not in wanted
+        )
+        env.step(
+            render_call("update_task", {"id": task, "due": "2031-01-01", "board": "mobile"})
+            + render_call("update_email", {"id": mail, "folder": "spam"})
+            + render_call("send_email", {"to": "a@b.example", "subject": "x", "body": "x"})
+        )
         assert follow(env) == 1.0
 
 
@@ -248,7 +270,10 @@ def test_episodes_side_by_side_share_nothing():
     envs = [start(seed % 3, 5) for seed in range(6)]
     for env in envs[3:]:
         env.step(render_call("send_email", {"to": "a@b.example", "subject": "mine", "body": "x"}))
-    assert [follow(env) for env in envs] == [1.0] * 3 + [0.0] * 3
+    assert [len(env.company.rows("SELECT 1 FROM emails WHERE subject = 'mine'")) for env in envs] == [
+        0
+    ] * 3 + [1] * 3
+    assert [follow(env) for env in envs] == [1.0] * 6
 
 
 def test_an_episode_does_not_start_in_the_last_ones_company():

@@ -19,6 +19,7 @@ import numpy as np
 from rolloom.envs.agents.answers import ANSWER, closing, stated
 from rolloom.envs.agents.company import templates_mail, templates_work
 from rolloom.envs.agents.company.planner import TEMPLATES, Planner, UnsuitableError
+from rolloom.envs.agents.company.repair import Rows, repairs, snapshot
 from rolloom.envs.agents.company.tools import Company
 from rolloom.envs.agents.narrate import narrate
 from rolloom.envs.parsing import render_call
@@ -123,6 +124,7 @@ class Office(ToolEnv):
         self._limited = "max_turns" in kwargs
         self._company: Company | None = None
         self._wanted: dict[str, list[str]] = {}
+        self._right: Rows = {}
         self._source: np.random.Generator | None = None
 
     def generate(self, rng: np.random.Generator, level: int) -> dict[str, Any]:
@@ -155,7 +157,7 @@ class Office(ToolEnv):
         with self._company.undone():
             for step in filter(_changes, self.problem["plan"]):
                 getattr(self._company, step["tool"])(**step["args"])
-            self._wanted = self._company.state()
+            self._wanted, self._right = self._company.state(), snapshot(self._company)
         self._source = None
         self.__dict__.pop("_tools", None)
         if not self._limited:
@@ -206,6 +208,8 @@ class Office(ToolEnv):
                 done[key] -= 1
             else:
                 pending.append(step)
+        if not pending and self.company.state() != self._wanted:
+            return repairs(self.company, self._right, self._tools)
         return pending
 
     def gold(self) -> str:

@@ -115,16 +115,17 @@ class Company:
         for name in COLUMNS:
             if name in FIXED:
                 continue
-            free = FREE_TEXT.get(name, ())
-            rows = []
-            for row in self._db.execute(f"SELECT * FROM {name}"):
-                if isinstance(row[0], int) and row[0] >= GENERATED:
-                    values = [_plain_words(v) if i in free else v for i, v in enumerate(row)]
-                    rows.append(repr([None, *values[1:]]))
-                else:
-                    rows.append(repr(row))
-            state[name] = sorted(rows)
+            rows = self._db.execute(f"SELECT * FROM {name}")
+            state[name] = sorted(self.canonical(name, row) for row in rows)
         return state
+
+    def canonical(self, table: str, row: tuple[Any, ...]) -> str:
+        """Return a row as the state has it: without a generated id, new texts in plain words."""
+        if not isinstance(row[0], int) or row[0] < GENERATED:
+            return repr(row)
+        free = FREE_TEXT.get(table, ())
+        values = [_plain_words(v) if i in free else v for i, v in enumerate(row)]
+        return repr([None, *values[1:]])
 
     # -- shared by the tools ---------------------------------------------------------------------------------
 
