@@ -80,10 +80,12 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
 
 PANEL: dict[str, tuple[Any, ...]] = {
     "int": (0, 1, -1, 2, 5, 7, 10, 12, 42, 99, 100, 123, 1000, -17),
-    "str": ("", "a", "abc", "aaa", "hello", "hello world", "abcabc", "racecar", "The quick brown fox", "aabbcc"),
+    "str": ("", "a", "abc", "aaa", "hello", "hello world", "abcabc", "racecar", "The quick brown fox",
+            "aabbcc"),
     "Ints": ([], [0], [1], [1, 2, 3], [3, 1, 2], [5, 5, 5], [-1, -2, -3], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
              [10, -3, 7, 0, 7, 2], [4, 8, 15, 16, 23, 42], [100, 1, 50, 2]),
-    "Words": ([], [""], ["a"], ["a", "b", "c"], ["hello", "world"], ["abc", "abc"], ["apple", "banana", "cherry"]),
+    "Words": ([], [""], ["a"], ["a", "b", "c"], ["hello", "world"], ["abc", "abc"],
+              ["apple", "banana", "cherry"]),
     "Table": ({}, {"a": 0}, {"a": 1}, {"a": 1, "b": 2}, {"a": 5, "b": 5, "c": -1}, {"apple": 3, "banana": 7}),
     "Grid": ([], [[0]], [[1]], [[1, 2], [3, 4]], [[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4, 5, 6], [7, 8, 9]]),
     "Spans": ([], [[0, 0]], [[0, 1]], [[1, 3], [2, 6]], [[1, 2], [3, 4]], [[0, 10], [2, 3], [15, 18]]),

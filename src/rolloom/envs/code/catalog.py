@@ -47,4 +47,10 @@ SPECS: tuple[EnvSpec, ...] = (
         "code",
         "write an input that tells a program with a bug from the right one, checked by running both",
     ),
+    EnvSpec(
+        "code/problems-v0",
+        "rolloom.envs.code.problems:CodeProblems",
+        "code",
+        "LiveCodeBench-style rows of a data set (48 original problems by default), stdin and functions",
+    ),
 )

@@ -22,10 +22,10 @@ CPU_S, TIMEOUT_S = 1, 5.0
 class InputPrediction(TextEnv):
     """Find an argument for which a Python function returns a given value; any such argument counts.
 
-    The functions are the programs of `code/synthesis-v0`, with names that do not tell what they do. The argument
-    is written as JSON; it is checked by calling the function on it in the sandbox and comparing the result here.
-    Values that an argument from a panel of usual guesses, the value itself or one of 14 random arguments also
-    gives are not asked for, so guessing earns nothing.
+    The functions are the programs of `code/synthesis-v0`, with names that do not tell what they do. The
+    argument is written as JSON; it is checked by calling the function on it in the sandbox and comparing
+    the result here. Values that an argument from a panel of usual guesses, the value itself or one of 14
+    random arguments also gives are not asked for, so guessing earns nothing.
 
     | level | adds |
     |---|---|
@@ -72,8 +72,8 @@ class InputPrediction(TextEnv):
         """Return the function and the value as one user message."""
         kind, value = TYPE_WORDS[self.problem["spec"]["input"]], self.problem["value"]
         text = (
-            f"```python\n{self._program()}\n```\nFind x, {kind}, such that {pipeline.FUNCTION}(x) == {value!r}. "
-            "Answer with x as JSON only."
+            f"```python\n{self._program()}\n```\nFind x, {kind}, such that {pipeline.FUNCTION}(x) =="
+            f" {value!r}. Answer with x as JSON only."
         )
         return (Message(role="user", content=text),)
 

@@ -10,7 +10,7 @@ from rolloom.envs.code import cheats
 from rolloom.envs.code.answers import extract_code
 from rolloom.envs.code.hidden_tests import Tests
 from rolloom.envs.errors import EnvError, did_you_mean
-from rolloom.envs.sandbox import run_function, same_value
+from rolloom.envs.sandbox import Case, run_function, same_value
 from rolloom.envs.types import AssistantTurn, Reply
 
 Scoring = Literal["all_pass", "per_test"]
@@ -27,6 +27,11 @@ def check_scoring(scoring: str) -> None:
     if scoring not in get_args(Scoring):
         known = get_args(Scoring)
         raise EnvError(f"scoring: expected one of {known}, got {scoring!r}.{did_you_mean(scoring, known)}")
+
+
+def in_time(index: int, case: Case) -> bool:
+    """Return whether to go on after a test: a program that ran out of time once will do so again."""
+    return case.status != "timeout"
 
 
 def pay(verdicts: Sequence[bool], scoring: str, blind: float = 0.0) -> float:

@@ -128,18 +128,21 @@ def _in_body(node: ast.AST, function: ast.FunctionDef) -> Iterator[tuple[str, Ed
                 yield "missing statement", _setter(node, field, rest)
 
 
-def inject(source: str, rng: np.random.Generator, subtle: bool = False) -> tuple[str, str] | None:
+def inject(
+    source: str, rng: np.random.Generator, subtle: bool = False, kinds: tuple[str, ...] = ()
+) -> tuple[str, str] | None:
     """Return `(kind, program)` with one more bug, or None where there is no place for one.
 
     Args:
         source: the program.
         rng: draws the kind of bug, then its place, so that no kind drowns the others.
         subtle: only kinds of `SUBTLE`.
+        kinds: only these kinds; () for all.
     """
     by_kind: dict[str, list[Edit]] = {}
     tree = ast.parse(source)
     for kind, edit in bugs(tree):
-        if not subtle or kind in SUBTLE:
+        if (not subtle or kind in SUBTLE) and (not kinds or kind in kinds):
             by_kind.setdefault(kind, []).append(edit)
     if not by_kind:
         return None

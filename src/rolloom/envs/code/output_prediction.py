@@ -35,10 +35,10 @@ SLACK = 1_000
 class OutputPrediction(TextEnv):
     """Say what a Python program prints.
 
-    Programs are drawn at random, or, from level 5 on, are those of `code/synthesis-v0` with names that do not
-    tell what they do, called on one input. The right output is computed by an interpreter of our own. The
-    reward is 1.0 for all lines of the output in order, spaces aside, else 0.0; outputs that stand in the program or
-    are short numbers are not drawn, so guessing earns nothing.
+    Programs are drawn at random, or, from level 5 on, are those of `code/synthesis-v0` with names that do
+    not tell what they do, called on one input. The right output is computed by an interpreter of our own.
+    The reward is 1.0 for all lines of the output in order, spaces aside, else 0.0; outputs that stand in
+    the program or are short numbers are not drawn, so guessing earns nothing.
 
     | level | adds |
     |---|---|

@@ -8,6 +8,7 @@ given, two tokens that are both decimal numbers are also equal within it, relati
 from __future__ import annotations
 
 import math
+from typing import Any
 
 MAX_NUMBER_CHARS = 64
 
@@ -37,3 +38,28 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def same_result(actual: Any, expected: Any, tolerance: float | None = None) -> bool:
+    """Return whether a function's JSON result is the expected one: 2.0 is 2, `True` is not 1.
+
+    Floats may be off by `tolerance` where it is given, relatively or absolutely.
+    """
+    if isinstance(expected, bool) or isinstance(actual, bool):
+        return type(actual) is type(expected) and actual == expected
+    if isinstance(expected, int | float) and isinstance(actual, int | float):
+        if actual == expected:
+            return True
+        try:
+            return tolerance is not None and math.isclose(
+                actual, expected, rel_tol=tolerance, abs_tol=tolerance
+            )
+        except OverflowError:
+            return False
+    if isinstance(expected, list) and isinstance(actual, list):
+        pairs = zip(actual, expected, strict=False)
+        return len(actual) == len(expected) and all(same_result(a, b, tolerance) for a, b in pairs)
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        keys = actual.keys() == expected.keys()
+        return keys and all(same_result(actual[key], expected[key], tolerance) for key in expected)
+    return type(actual) is type(expected) and actual == expected

@@ -131,11 +131,11 @@ def reference(spec: dict[str, Any]) -> str:
 class ProgramRepair(FunctionEnv):
     """Repair a Python program with injected bugs, given what it should do in words; hidden tests decide.
 
-    The right programs are those of `code/synthesis-v0`; the bugs are slips such as a boundary, an operator, a
-    variable, swapped arguments, a missing base case or a wrong start. Every bug fails a hidden test that the
-    program passes without it. The answer is the whole repaired program; the reward is 1.0 when it passes every
-    hidden test. The program as it stands scores 0, also with `per_test`, and so does one that only gets the
-    test right that is shown.
+    The right programs are those of `code/synthesis-v0`; the bugs are slips such as a boundary, an operator,
+    a variable, swapped arguments, a missing base case or a wrong start. Every bug fails a hidden test that
+    the program passes without it. The answer is the whole repaired program; the reward is 1.0 when it
+    passes every hidden test. The program as it stands scores 0, also with `per_test`, and so does one that
+    only gets the test right that is shown.
 
     | level | adds |
     |---|---|

@@ -14,7 +14,7 @@ from rolloom.envs.code import inputs as drawing
 from rolloom.envs.code.answers import extract_code
 from rolloom.envs.code.families import FAMILIES, Family
 from rolloom.envs.code.families.core import LAYOUTS, PRINTING, source_of, write_input, write_output
-from rolloom.envs.code.judging import NOTHING, Scoring, check_scoring, pay
+from rolloom.envs.code.judging import NOTHING, Scoring, check_scoring, in_time, pay
 from rolloom.envs.code.outputs import same_output
 from rolloom.envs.sandbox import Case, run_program
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style, content_key
@@ -138,7 +138,7 @@ class StdioProgram(TextEnv):
         outcome = run_program(
             source, [given for given, _ in self.hidden],
             timeout_s=TIMEOUT_S, cpu_s=CPU_S, memory_mb=MEMORY_MB,
-            isolation=self.isolation, go_on=passes if self.scoring == "all_pass" else None,
+            isolation=self.isolation, go_on=passes if self.scoring == "all_pass" else in_time,
         )  # fmt: skip
         verdicts = [passes(index, case) for index, case in enumerate(outcome.cases)]
         components = {

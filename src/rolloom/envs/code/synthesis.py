@@ -26,6 +26,14 @@ TESTING = ("examples", "edges", "big")
 MAX_SHOWN = 300
 
 
+def draw_chain(rng: np.random.Generator, **shape: Any) -> dict[str, Any]:
+    """Draw a chain as `pipeline.draw_steps` does, whose hidden tests tell right from wrong."""
+    while True:
+        spec = pipeline.draw_steps(rng, **shape)
+        if hidden_tests.telling(spec, hidden_tests.draw(spec)):
+            return spec
+
+
 def draw(rng: np.random.Generator, level: int) -> dict[str, Any]:
     """Draw a specification of a level whose hidden tests tell right from wrong."""
     settings = LEVELS[level]

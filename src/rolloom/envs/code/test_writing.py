@@ -16,9 +16,14 @@ from rolloom.envs.errors import EnvError
 from rolloom.envs.sandbox import run_function, same_value
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style, content_key
 
-SPEC_LEVELS = (1, 2, 2, 3, 3, 4, 5, 6, 7, 8)
+COUNTS, HIGHEST = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6), (4, 5, 6, 5, 6, 7, 6, 7, 7, 7)
+"""Number of steps and highest level of a step, by level; one step is conditional."""
+
+KINDS = ("boundary", "wrong function", "wrong start")
+"""Bugs that often show on few inputs only."""
+
 CPU_S, TIMEOUT_S = 1, 5.0
-TRIES, SEARCHES, PATIENCE = 400, 40, 150
+TRIES, SEARCHES, PATIENCE = 1_000, 30, 4
 
 
 @lru_cache(maxsize=1024)
@@ -35,8 +40,8 @@ def find_bug(spec_json: str) -> tuple[str, Any] | None:
     trials = [drawing.draw(kind, rng, (6, 9, 12)[i % 3]) for i in range(SEARCHES)]
     wanted = [pipeline.evaluate(spec["steps"], value) for value in trials]
     tried: set[str] = set()
-    for attempt in range(PATIENCE):
-        injected = mutate.inject(right, rng, subtle=attempt % 2 == 0)
+    for _ in range(PATIENCE):
+        injected = mutate.inject(right, rng, kinds=KINDS)
         if injected is None or injected[1] in tried:
             continue
         tried.add(injected[1])
@@ -66,17 +71,16 @@ def _gives(program: minipy.Program, value: Any) -> Any:
 class TestWriting(TextEnv):
     """Write an input on which a program with a bug differs from the right program.
 
-    Both programs are shown, as A and B, in an order drawn at random, with names that do not tell what they do.
-    The bug is one that does not show on a panel of usual inputs (empty, one item, 1 to 10, repeated, ...), so the
-    policy has to find the boundary where it does. The answer is checked by running both programs on it in the
-    sandbox and comparing their results here: reward 1.0 when the right one returns a value and the other
-    another value or an exception, else 0.0. An input of another type earns nothing.
+    Both programs are shown, as A and B, in an order drawn at random. The bug is one that does not show on a panel of usual inputs (empty, one item, 1 to 10, repeated,
+    ...), so the policy has to find the boundary where it does. The answer is checked by running both
+    programs on it in the sandbox and comparing their results here: reward 1.0 when the right one returns a
+    value and the other another value or an exception, else 0.0. An input of another type earns nothing.
 
     | level | adds |
     |---|---|
-    | 1 to 3 | programs of two easy steps |
-    | 4 to 6 | three steps; dictionaries, grids, intervals |
-    | 7 to 10 | four to six steps with algorithms and conditional steps |
+    | 1 to 3 | programs of two steps, one of them conditional |
+    | 4 to 6 | three steps |
+    | 7 to 10 | four to six steps, more of them algorithms |
 
     Args:
         isolation: the sandbox level; None leaves it to `ROLLOOM_SANDBOX_ISOLATION` or the best that works.
@@ -92,7 +96,7 @@ class TestWriting(TextEnv):
     def generate(self, rng: np.random.Generator, level: int) -> dict[str, Any]:
         """Return `{"spec", "buggy", "argument", "right_first"}`."""
         for _ in range(TRIES):
-            spec = synthesis.draw(rng, SPEC_LEVELS[level - 1])
+            spec = synthesis.draw_chain(rng, count=COUNTS[level - 1], high=HIGHEST[level - 1], branches=1)
             found = find_bug(json.dumps(spec, sort_keys=True))
             if found is not None:
                 return {
@@ -113,8 +117,8 @@ class TestWriting(TextEnv):
         first, second = (right, buggy) if self.problem["right_first"] else (buggy, right)
         text = (
             f"Program A:\n```python\n{first}\n```\nProgram B:\n```python\n{second}\n```\nFind x, "
-            f"{TYPE_WORDS[self.problem['spec']['input']]}, for which {pipeline.FUNCTION}(x) differs between A and B. "
-            "Answer with x as JSON only."
+            f"{TYPE_WORDS[self.problem['spec']['input']]}, for which {pipeline.FUNCTION}(x) differs between"
+            " A and B. Answer with x as JSON only."
         )
         return (Message(role="user", content=text),)
 
