@@ -336,3 +336,24 @@ def test_a_trajectory_has_the_reward_of_every_turn_and_the_seconds_in_the_enviro
         assert 0.05 * answered <= t.env_s <= t.seconds
         row = t.to_row(1)
         assert (row["turn_rewards"], row["env_s"]) == (t.turn_rewards, round(t.env_s, 4))
+
+
+def test_another_thread_takes_over_the_loop_from_a_call_that_blocks_it(bench: MakeBench) -> None:
+    made = bench({CHAT: {"seconds": 0.4}}, max_new_tokens=200)
+    first = made.worker._thread
+    chat, parity = (
+        made.scheduler.assignments([Task(env_id, "train", 1, 1)], 1, env_id[5:9], 1.0)
+        for env_id in (CHAT, PARITY)
+    )
+    made.worker.submit("driver", [*chat, *parity])
+    order: list[str] = []
+    while len(order) < 2:
+        order += [t.assignment.task.env_id for t in made.worker.collect("driver", 5.0)]
+    assert order == [PARITY, CHAT]
+    assert made.worker._thread is not first
+    assert first is not None
+    # The thread that was held up has left the loop.
+    first.join(5)
+    assert not first.is_alive()
+    assert not any(t.failed for t in made.run(CHAT, samples=4, batch="again"))
+    assert made.worker.status()["threads_written_off"] == 0
