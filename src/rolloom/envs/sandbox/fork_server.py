@@ -1,7 +1,7 @@
 """The fork server ("zygote"): a clean single-threaded Python that forks a confined child for each run.
 
 Started by `zygote.py` as a program with an empty environment; holds no tests, no expected values, no
-secrets. Each request is one byte that carries four descriptors: the job (read by the child only), the
+secrets. Each request is two lengths with four descriptors: the job (read by the child only), the
 result pipe, the output pipe, and a run socket. The child's first byte on the result pipe says that it is
 confined; on the run socket the server says how it ended, and the parent's closing it (or dying) kills the
 run. The server ends when its control socket and all runs have.
@@ -17,11 +17,11 @@ import gc
 import importlib
 import importlib.util
 import json
+import marshal
 import os
 import select
 import signal
 import socket
-import struct
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -91,12 +91,10 @@ def probe_in_child(confinement: confine.Confinement) -> str:
     return problem or (f"the probe died (wait status {status})" if status else "")
 
 
-def read_job(job: int) -> Any:
-    """Return the request at a job's end and cut it off, which leaves the standard input."""
-    size, tail = os.fstat(job).st_size, struct.calcsize(protocol.JOB_TAIL)
-    (length,) = struct.unpack(protocol.JOB_TAIL, os.pread(job, tail, size - tail))
-    request = json.loads(os.pread(job, length, size - tail - length))
-    os.ftruncate(job, size - tail - length)
+def read_job(job: int, stdin: int, length: int) -> Any:
+    """Return the request that follows a job's standard input, and cut it off."""
+    request = marshal.loads(os.pread(job, length, stdin))
+    os.ftruncate(job, stdin)
     return request
 
 
@@ -129,17 +127,18 @@ class Server:
 
     def accept(self) -> None:
         """Take one request, fork its child; at end of file stop accepting."""
-        message, descriptors, _, _ = socket.recv_fds(self.control, 1, 4)
+        message, descriptors, _, _ = socket.recv_fds(self.control, protocol.LENGTHS.size, 4)
         if not message:
             self.accepting = False
             self.poll.unregister(self.control)
             return
         job, result, output, run = descriptors
+        stdin, length = protocol.LENGTHS.unpack(message)
         # Not os.fork: its hooks for threads and random numbers cost a child half a millisecond, and there is
         # no other thread here whose locks they would have to mend.
         pid = self.fork()
         if pid == 0:
-            self.become_run(job, result, output)
+            self.become_run(job, stdin, length, result, output)
         if pid < 0:
             with contextlib.suppress(OSError):
                 os.write(result, protocol.FAILED + b"the system has no room for another process")
@@ -154,13 +153,13 @@ class Server:
         for descriptor in (job, result, output):
             os.close(descriptor)
 
-    def become_run(self, job: int, result: int, output: int) -> None:
+    def become_run(self, job: int, stdin: int, length: int, result: int, output: int) -> None:
         """In the child: give up everything, then run the submission. Never returns."""
         try:
             if self.groups:
                 os.setsid()
             confine.die_with_parent(self.pid, signal.SIGKILL)
-            request = read_job(job)
+            request = read_job(job, stdin, length)
             program = request["function"] is None
             # What was received never has a number below 3, so nothing is overwritten before it is copied.
             os.dup2(job, 0)

@@ -16,5 +16,5 @@ ENDED = struct.Struct("<cid")
 EXITED = b"X"
 """First field of `ENDED`."""
 
-JOB_TAIL = "<Q"
-"""Last field of a job: length of the request before it, which follows the standard input."""
+LENGTHS = struct.Struct("<QQ")
+"""A request to the fork server: bytes of standard input at the job's start, bytes of the request after it."""

@@ -133,13 +133,13 @@ class Zygote:
         """Wait for a server that refused a request to be gone."""
         self._ended.wait(timeout=5.0)
 
-    def submit(self, descriptors: list[int]) -> None:
-        """Hand over one run: job, result pipe, output pipe, run socket.
+    def submit(self, descriptors: list[int], message: bytes = b"r") -> None:
+        """Hand over one request: for a run its job, result pipe, output pipe, run socket, and its lengths.
 
         Raises:
             OSError: the server is gone; the run has not begun.
         """
-        socket.send_fds(self._control, [b"r"], descriptors)
+        socket.send_fds(self._control, [message], descriptors)
 
     def close(self) -> None:
         """Let the server end once its runs have."""
