@@ -71,10 +71,11 @@ def _gives(program: minipy.Program, value: Any) -> Any:
 class TestWriting(TextEnv):
     """Write an input on which a program with a bug differs from the right program.
 
-    Both programs are shown, as A and B, in an order drawn at random. The bug is one that does not show on a panel of usual inputs (empty, one item, 1 to 10, repeated,
-    ...), so the policy has to find the boundary where it does. The answer is checked by running both
-    programs on it in the sandbox and comparing their results here: reward 1.0 when the right one returns a
-    value and the other another value or an exception, else 0.0. An input of another type earns nothing.
+    Both programs are shown, as A and B, in an order drawn at random. The bug is one that does not show on a
+    panel of usual inputs (empty, one item, 1 to 10, repeated, ...), so the policy has to find the boundary
+    where it does. The answer is checked by running both programs on it in the sandbox and comparing their
+    results here: reward 1.0 when the right one returns a value and the other another value or an exception,
+    else 0.0. An input of another type earns nothing.
 
     | level | adds |
     |---|---|
