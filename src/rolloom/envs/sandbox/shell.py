@@ -13,6 +13,7 @@ import resource
 import signal
 import stat
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,8 +21,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rolloom.envs.sandbox import confine, shell_calls
 else:
-    import confine  # put there by the keeper, which loads the files beside it
-    import shell_calls
+    # The keeper server loads the files beside it under these names.
+    confine, shell_calls = sys.modules["confine"], sys.modules["shell_calls"]
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _MAKE_CHAR, _MAKE_SOCK, _MAKE_BLOCK, _IOCTL_DEV = 1 << 6, 1 << 9, 1 << 11, 1 << 15

@@ -32,7 +32,7 @@ from rolloom.envs.sandbox import confine, namespaces, tree
 from rolloom.envs.sandbox.run import FORK_TIMEOUT_S, MAX_STARTS
 from rolloom.envs.sandbox.zygote import Zygote, get_server, resolve_levels
 
-KEEPER = Path(__file__).with_name("keeper.py")
+KEEPER_SERVER = Path(__file__).with_name("keeper_server.py")
 MAX_COMMAND_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
 SHOWN = "/workspace"
@@ -324,7 +324,7 @@ def _server(isolation: str | None) -> Zygote:
         readable.append(os.path.realpath(sys.base_prefix))
         search.append(f"{os.path.realpath(sys.base_prefix)}/bin")
     settings = {"readable": readable, "hidden": hidden, "path": search, "directory": _directory()}
-    return get_server(resolve_levels(isolation, best), KEEPER, (json.dumps(settings),))
+    return get_server(resolve_levels(isolation, best), KEEPER_SERVER, (json.dumps(settings),))
 
 
 def _open_session(isolation: str | None) -> socket.socket:
