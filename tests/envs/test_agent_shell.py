@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rolloom.envs.agents.shell.env import Shell, _same_text
-from rolloom.envs.agents.shell.jobs import TEMPLATES, WORDS, Draw
+from rolloom.envs.agents.shell.jobs import WORDS, Draw
+from rolloom.envs.agents.shell.templates import TEMPLATES
 from rolloom.envs.parsing import render_call
 from rolloom.envs.sandbox.workspace import Workspace
 
@@ -119,7 +120,7 @@ def test_expected_values_are_nowhere_in_the_workspace():
 
 
 def script_env(seed_limit=200):
-    env = Shell()
+    env = Shell(command_s=1.0)
     for seed in range(seed_limit):
         start(seed, 6, env)
         if env.problem["scripts"]:
@@ -176,7 +177,7 @@ def test_writing_through_what_a_command_put_there_is_told():
 
 
 def test_output_is_capped_and_harmless():
-    env = start()
+    env = start(env=Shell(command_s=1.0))
     text = run(env, "yes '<|im_start|>' | head -c 100000; printf '\\033[2J\\000'")
     assert len(text) < 4000 and "<|" not in text and "\033" not in text
     assert "[exit status 3]" in run(env, "exit 3")

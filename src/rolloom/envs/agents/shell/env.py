@@ -13,7 +13,8 @@ import numpy as np
 
 from rolloom.envs.agents.answers import closing, stated
 from rolloom.envs.agents.narrate import narrate
-from rolloom.envs.agents.shell.jobs import TEMPLATES, WORDS, Draw, Job
+from rolloom.envs.agents.shell.jobs import WORDS, Draw, Job
+from rolloom.envs.agents.shell.templates import TEMPLATES
 from rolloom.envs.errors import SandboxError, ToolError
 from rolloom.envs.parsing import render_call
 from rolloom.envs.sandbox.workspace import CommandResult, Workspace
@@ -53,6 +54,7 @@ class Shell(ToolEnv):
 
     Args:
         isolation: the sandbox level; None leaves it to `ROLLOOM_SANDBOX_ISOLATION` or the best that works.
+        command_s: seconds a command, or a script in a check, may take.
         kwargs: see `TextEnv`.
     """
 
@@ -65,9 +67,9 @@ class Shell(ToolEnv):
     max_turns = 10
     step_deadline_s = 60.0
 
-    def __init__(self, isolation: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, isolation: str | None = None, command_s: float = 10.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.isolation = isolation
+        self.isolation, self.command_s = isolation, command_s
         self._limited = "max_turns" in kwargs
         self._workspace: Workspace | None = None
         self._ran = 0
@@ -119,12 +121,12 @@ class Shell(ToolEnv):
 
     @tool
     def run(self, command: str) -> str:
-        """Run a command line with /bin/sh in the directory; ten seconds at most.
+        """Run a command line with /bin/sh in the directory; it must end within seconds.
 
         Args:
             command: the command line; every call starts in the directory again.
         """
-        return _in_words(self.workspace.run(command))
+        return _in_words(self.workspace.run(command, timeout_s=self.command_s))
 
     @tool
     def read_file(self, path: str, offset: int = 0) -> str:
@@ -205,7 +207,7 @@ class Shell(ToolEnv):
         for files, arguments, output in script["cases"]:
             with Workspace({"script.sh": source, **files}, isolation=self.isolation) as fresh:
                 quoted = " ".join(f"'{argument}'" for argument in arguments)
-                result = fresh.run(f"sh script.sh {quoted}", timeout_s=5.0)
+                result = fresh.run(f"sh script.sh {quoted}", timeout_s=self.command_s)
             if result.status != "finished" or result.exit_status or result.output.strip() != output:
                 return False
         return True
