@@ -248,8 +248,17 @@ def test_hostile_answers_take_bounded_time_and_are_never_right():
     assert same_answer("(x-1)(x+1)", "x^2 - 1")
 
 
-def test_an_answer_that_takes_too_long_costs_a_second_of_cpu_and_its_worker():
-    verifier = Verifier(size=1)
+@pytest.fixture(scope="module")
+def verifier():
+    """A verifier with one worker at a time; nothing of it is left when it is closed."""
+    made = Verifier(size=1)
+    yield made
+    pids = made.pids()
+    made.close()
+    assert all(map(gone, pids))
+
+
+def test_an_answer_that_takes_too_long_costs_a_second_of_cpu_and_its_worker(verifier):
     assert verifier.equal("x^{2}-1", "(x-1)(x+1)")
     (server, worker) = verifier.pids()
     assert not verifier.equal("x+1", "(x+1)^{100000000}")
@@ -258,8 +267,6 @@ def test_an_answer_that_takes_too_long_costs_a_second_of_cpu_and_its_worker():
     assert verifier.pids()[0] == server
     assert verifier.pids()[1] != worker
     assert gone(worker)
-    verifier.close()
-    assert gone(server)
 
 
 def gone(pid: int, seconds: float = 5.0) -> bool:
@@ -275,8 +282,7 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
     return False
 
 
-def test_killing_the_worker_or_the_server_in_the_middle_only_costs_time():
-    verifier = Verifier(size=1)
+def test_killing_the_worker_or_the_server_in_the_middle_only_costs_time(verifier):
     assert verifier.equal("x^{2}-1", "(x-1)(x+1)")
     for victim in (1, 0):
         os.kill(verifier.pids()[victim], signal.SIGKILL)
@@ -288,7 +294,6 @@ def test_killing_the_worker_or_the_server_in_the_middle_only_costs_time():
         os.kill(verifier.pids()[0], signal.SIGKILL)
         assert slow.result() is False
     assert verifier.equal("x^{2}-9", "(x-3)(x+3)")
-    verifier.close()
 
 
 def test_sixty_four_threads_at_once():
@@ -305,8 +310,7 @@ def test_sixty_four_threads_at_once():
     assert len(shared().pids()) <= 1 + shared().size
 
 
-def test_verdicts_are_remembered_and_workers_replaced():
-    verifier = Verifier(size=1)
+def test_verdicts_are_remembered_and_workers_replaced(verifier):
     assert verifier.equal("x", "x+0")
     before = verifier.pids()[1]
     start = time.monotonic()
@@ -316,7 +320,6 @@ def test_verdicts_are_remembered_and_workers_replaced():
     assert verifier.equal("x", "x+x-x")
     assert verifier.equal("x", "2x-x")
     assert verifier.pids()[1] != before
-    verifier.close()
 
 
 def test_a_forked_process_has_a_verifier_of_its_own():
@@ -351,8 +354,7 @@ def test_nothing_is_left_behind_when_the_program_is_killed():
     assert all(map(gone, pids))
 
 
-def test_the_worker_can_open_nothing_and_computes_without_opening_anything():
-    verifier = Verifier(size=1)
+def test_the_worker_can_open_nothing_and_computes_without_opening_anything(verifier):
     assert verifier.equal("x", "x+0")
     worker = verifier.pids()[1]
     assert "landlock" in verifier._server.isolation or "seccomp" in verifier._server.isolation  # type: ignore
@@ -362,7 +364,6 @@ def test_the_worker_can_open_nothing_and_computes_without_opening_anything():
     assert status["Seccomp"].strip() == "2"
     assert status["NoNewPrivs"].strip() == "1"
     assert int(status["CapEff"].strip(), 16) == 0
-    verifier.close()
 
 
 CORPUS = [(answer, expected) for answer, expected in EQUAL if "\\" in answer + expected or "x" in answer]

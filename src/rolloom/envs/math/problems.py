@@ -47,17 +47,19 @@ class Problems(QuestionEnv):
 
     def __init__(
         self,
-        data: Rows = "",
-        heldout: Rows = "",
+        data: Rows | None = None,
+        heldout: Rows | None = None,
         question: str = "question",
         answer: str = "answer",
         difficulty: str = "level",
         solution: str = "",
         **kwargs: Any,
     ) -> None:
-        own = DatasetRows.load(data) if data else DatasetRows(_packaged(), "the packaged problems")
+        own = (
+            DatasetRows.load(data) if data is not None else DatasetRows(_packaged(), "the packaged problems")
+        )
         self.rows: dict[Split, DatasetRows] = {"train": own}
-        if heldout:
+        if heldout is not None:
             self.rows["heldout"] = DatasetRows.load(heldout)
         self.columns = (question, answer, solution)
         self._by_level: dict[tuple[Split, int], list[int]] = {}

@@ -535,7 +535,7 @@ def make() -> list[dict[str, Any]]:
     for index, (level, function) in enumerate(FAMILIES):
         rng = np.random.default_rng([SEED, index])
         found: dict[str, str] = {}
-        for _ in range(2_000):
+        for _ in range(400):
             drawn = function(lambda low, high, rng=rng: int(rng.integers(low, high + 1)))
             if drawn is None or drawn[0] in found:
                 continue

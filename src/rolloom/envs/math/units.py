@@ -159,7 +159,7 @@ def quantity(text: str) -> Quantity | None:
         match = _UNIT.fullmatch(text, start) if len(text) - start <= MAX_UNIT else None
         unit = _unit_name(match[1]) if match else ""
         # Two letters that are no unit are a product of symbols.
-        if value is not None and (unit in _UNITS or len(unit) > MAX_WORD):
+        if value is not None and match and (unit in _UNITS or len(match[1].strip()) > MAX_WORD):
             return Quantity(value, unit)
     return None
 

@@ -63,7 +63,7 @@ def preload() -> None:
     for part in PRELOADED:
         package = importlib.import_module(f"sympy.{part}")
         for module in pkgutil.walk_packages(package.__path__, f"sympy.{part}."):
-            if ".tests" not in module.name and ".benchmarks" not in module.name:
+            if not any(part in module.name for part in (".tests", ".benchmarks", "_doc")):
                 with warnings.catch_warnings(), contextlib.suppress(ImportError):
                     warnings.simplefilter("ignore")
                     importlib.import_module(module.name)

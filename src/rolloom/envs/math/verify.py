@@ -127,7 +127,10 @@ def _assignments(shape: Shape) -> tuple[Shape, ...]:
         return ()
     if len({name for name, *_ in named}) < len(named):
         return ()
-    return tuple(Shape("scalar", value) for _, value, _ in sorted(named, key=lambda entry: entry[0]))
+    # The fourth unknown after x, y and z is called w.
+    last = "w" if {"x", "y", "z"} <= {name for name, *_ in named} else ""
+    ordered = sorted(named, key=lambda entry: (entry[0] == last, entry[0]))
+    return tuple(Shape("scalar", value) for _, value, _ in ordered)
 
 
 def _in_order(expected: tuple[Shape, ...], answer: tuple[Shape, ...]) -> bool:

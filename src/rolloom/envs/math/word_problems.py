@@ -14,6 +14,7 @@ from rolloom.envs.errors import EnvError
 from rolloom.envs.math import stories, stories_counting, stories_money, stories_motion
 from rolloom.envs.math.notation import Unreadable, normal_form
 from rolloom.envs.math.single import QuestionEnv, Step
+from rolloom.envs.math.stories import TEMPLATES
 from rolloom.envs.math.units import quantity
 
 ROOMS = (stories_money, stories_motion, stories_counting)
@@ -52,11 +53,11 @@ class WordProblems(QuestionEnv):
         Raises:
             EnvError: a template's numbers never fitted together.
         """
-        names = sorted(name for name, (span, _) in stories.TEMPLATES.items() if span[0] <= level <= span[1])
+        names = sorted(name for name, (span, _) in TEMPLATES.items() if span[0] <= level <= span[1])
         name = str(rng.choice(names))
         for _ in range(1_000):
             draw = stories.Draw(rng, level)
-            told = stories.TEMPLATES[name][1](draw)
+            told = TEMPLATES[name][1](draw)
             if told is None:
                 continue
             text = told.text
