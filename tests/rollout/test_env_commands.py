@@ -118,3 +118,60 @@ def test_list_by_kind(capsys: pytest.CaptureFixture[str]):
     assert main(["envs", "list", "math"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines and all(line.split("\t")[1] == "math" for line in lines)
+
+
+SMALL = ["local=true", "rollout.max_new_tokens=24", "rollout.slots=8"]
+
+
+def test_profile_then_replay(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    words = ["envs", "profile", "math/affine_chain-v0", "--out", "rates.jsonl", "--tasks", "3", "-k", "2"]
+    assert main([*words, "--levels", "1-2", *SMALL]) == 0
+    rows = [json.loads(line) for line in Path("rates.jsonl").read_text().splitlines()]
+    rates = [row for row in rows if "pass_rate" in row]
+    assert len(rates) == 3 and {row["level"] for row in rates} == {1, 2}
+    assert all(row["k"] == 2 and 0 <= row["pass_rate"] <= 1 for row in rates)
+    capsys.readouterr()
+    assert main([*words, "--levels", "1-2", *SMALL]) == 0
+    assert "3 of 3 tasks" in capsys.readouterr().out
+    assert main(["envs", "profile", "math/affine_chain-v0", "--out", "x.jsonl", "--levels", "low"]) == 2
+    assert "--levels: expected LOW or LOW-HIGH" in capsys.readouterr().err
+
+
+def test_replay_of_a_row_that_scores_otherwise_now(capsys: pytest.CaptureFixture[str]):
+    env = registry.make("math/affine_chain-v0")
+    messages, info = env.reset(seed=5)
+    completion = env.expert("compact", env.np_random)
+    row = {
+        "env_id": "math/affine_chain-v0", "split": "train", "level": 1, "task_seed": 5,
+        "task_key": info["key"], "score": 0.0, "failure": False,
+        "text": [*messages, {"role": "assistant", "content": completion}],
+    }  # fmt: skip
+    Path("rows.jsonl").write_text(json.dumps({**row, "score": 1.0}) + "\n")
+    assert main(["envs", "replay", "rows.jsonl"]) == 0
+    Path("rows.jsonl").write_text(json.dumps(row) + "\nnot json\n")
+    capsys.readouterr()
+    assert main(["envs", "replay", "rows.jsonl", "--json", "changes.json"]) == 1
+    assert "math/affine_chain-v0" in capsys.readouterr().out
+    assert Path("changes.json").is_file()
+
+
+def test_serve_from_the_command_line_and_play_it_from_here(tmp_path: Path):
+    from rolloom.envs.serve import RemoteEnv
+
+    server = subprocess.Popen(
+        [sys.executable, "-m", "rolloom.rollout.cli", "envs", "serve", "math/affine_chain-v0", "--port", "0"],
+        env={**os.environ, "ROLLOOM_SERVE_TOKEN": "secret"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[-1]
+        os.environ["ROLLOOM_SERVE_TOKEN"] = "secret"
+        remote, here = RemoteEnv(url, "math/affine_chain-v0"), registry.make("math/affine_chain-v0")
+        assert remote.reset(seed=7)[0] == here.reset(seed=7)[0]
+        completion = here.expert("compact", here.np_random)
+        assert remote.step(completion)[1:3] == (1.0, True)
+        remote.close()
+    finally:
+        os.environ.pop("ROLLOOM_SERVE_TOKEN", None)
+        server.terminate()
+        assert server.wait(20) == 0

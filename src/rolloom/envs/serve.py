@@ -15,15 +15,12 @@ and each is one environment that nothing else touches. Errors are `{"error": tex
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import hmac
 import json
-import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,12 +32,12 @@ from aiohttp import web
 
 from rolloom.envs import aio, registry
 from rolloom.envs.base import TextEnv
-from rolloom.envs.errors import EnvError, RolloomError, UnknownEnvError
+from rolloom.envs.errors import EnvError, RolloomError
 from rolloom.envs.parsing import MAX_CHARS
 from rolloom.envs.serving.remote import RemoteEnv
 from rolloom.envs.text import safe_text
 
-__all__ = ["RemoteEnv", "Server", "main", "serve"]
+__all__ = ["RemoteEnv", "Server", "serve"]
 
 T = TypeVar("T")
 TOKEN_VARIABLE = "ROLLOOM_SERVE_TOKEN"
@@ -420,34 +417,3 @@ def serve(ids: Sequence[str], **settings: Any) -> None:
         await server.stop()
 
     asyncio.run(run())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `rolloom envs serve`; return the exit status.
-
-    Args:
-        arguments: of the command line, without the command's name.
-    """
-    parser = argparse.ArgumentParser("rolloom envs serve", description="Serve environments over HTTP.")
-    parser.add_argument("ids", nargs="+", metavar="ID", help="environment id, e.g. math/affine_chain-v0")
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (the loopback by default)")
-    parser.add_argument("--port", type=int, default=8765, help="0 takes a free one")
-    parser.add_argument("--max-sessions", type=int, default=256, help="sessions at a time")
-    parser.add_argument("--idle-s", type=float, default=600.0, help="seconds until an idle session is closed")
-    parser.add_argument("--step-deadline-s", type=float, default=60.0, help="seconds one step may take")
-    parser.add_argument("--allow-kwargs", action="store_true", help="let clients pass keyword arguments")
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE",
-                        help="module or file that registers environments")  # fmt: skip
-    given = vars(parser.parse_args(arguments))
-    try:
-        registry.import_modules(given.pop("imports"))
-        # The environment, not a flag: command lines can be read by every user of a machine.
-        serve(given.pop("ids"), token=os.environ.get(TOKEN_VARIABLE, ""), **given)
-    except (UnknownEnvError, EnvError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -49,22 +49,24 @@ def add_commands(add: ADD) -> None:
     )
     profile.add_argument("--tasks", type=int, default=64, help="tasks of each environment (default 64)")
     profile.add_argument("-k", "--samples", type=int, default=8, help="rollouts of each task (default 8)")
-    profile.add_argument("--levels", default="", metavar="LOW-HIGH", help="difficulty (default: the lowest)")
+    profile.add_argument("--levels", default="", metavar="LOW-HIGH", help="difficulty (default: all)")
     profile.add_argument("--split", choices=("train", "heldout"), default="train", help="which tasks")
     profile.add_argument("--seed", type=int, default=0, help="first seed of the tasks (default 0)")
 
-    replay = add("replay", _replay, "FILE|RUN ...", "score stored rollouts again, with today's reward code")
+    replay = add("replay", _replay, "FILE|RUN", "score stored rollouts again, with today's reward code")
     replay.add_argument("--json", type=Path, metavar="FILE", help="write what changed as JSON")
 
     serve = add("serve", _serve, "ID ...", "serve environments over HTTP")
     serve.add_argument("--host", default="127.0.0.1", help="address (default 127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8230, help="port (default 8230)")
+    serve.add_argument("--port", type=int, default=8765, help="port (default 8765); 0 takes a free one")
     serve.add_argument(
-        "--token-env", default="ROLLOOM_TOKEN", metavar="NAME",
+        "--token-env", default="ROLLOOM_SERVE_TOKEN", metavar="NAME",
         help="environment variable with the bearer token; one is made and printed if it is not set",
     )  # fmt: skip
     serve.add_argument("--max-sessions", type=int, default=256, help="sessions at a time (default 256)")
     serve.add_argument("--idle-s", type=float, default=600.0, help="seconds until an idle session ends")
+    serve.add_argument("--step-deadline-s", type=float, default=60.0, help="seconds one step may take")
+    serve.add_argument("--allow-kwargs", action="store_true", help="let clients pass keyword arguments")
 
     for parser in (show, check, play, profile, replay, serve):
         parser.add_argument(
@@ -135,9 +137,11 @@ def _profile(args: argparse.Namespace) -> int:
         raise EnvUsageError(f"envs profile: --levels: expected LOW or LOW-HIGH, got {args.levels!r}")
     levels = (int(low), int(high or low)) if args.levels else None
     names, overrides = _split(args.words)
+    if args.imports:
+        overrides.append(f"imports=[{', '.join(args.imports)}]")
     return profile.profile_main(
         names, args.policy, args.out, tasks=args.tasks, k=args.samples, levels=levels, split=args.split,
-        seed=args.seed, overrides=overrides, imports=args.imports,
+        seed=args.seed, overrides=overrides,
     )  # fmt: skip
 
 
@@ -149,19 +153,20 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 def _replay(args: argparse.Namespace) -> int:
     from rolloom.rollout import replay
 
-    _imported(args)
-    if not args.words:
-        raise EnvUsageError("envs replay: expected a file of rollouts, or a run's directory")
-    return replay.replay_main([Path(word) for word in args.words], args.json)
+    return replay.replay_main(_one(args, "file of rollouts or run's directory"), args.json, args.imports)
 
 
 def _serve(args: argparse.Namespace) -> int:
+    import os
+
     from rolloom.envs import serve
 
     _imported(args)
     if not args.words:
         raise EnvUsageError("envs serve: expected one or more IDs")
-    return serve.main(
-        args.words, host=args.host, port=args.port, token_env=args.token_env,
-        max_sessions=args.max_sessions, idle_s=args.idle_s,
+    serve.serve(
+        args.words, host=args.host, port=args.port, token=os.environ.get(args.token_env, ""),
+        max_sessions=args.max_sessions, idle_s=args.idle_s, step_deadline_s=args.step_deadline_s,
+        allow_kwargs=args.allow_kwargs,
     )  # fmt: skip
+    return 0
