@@ -2,6 +2,7 @@
 
 import ast
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from rolloom.envs.code.output_prediction import SHAPES, trace
 from rolloom.envs.registry import make
 
 
-def env_of(name, **kwargs):
+def env_of(name, **kwargs) -> Any:
     return make(f"code/{name}-v0", **kwargs)
 
 
@@ -113,6 +114,17 @@ def test_the_program_to_repair_fails_and_the_right_one_passes(level):
         assert env.gold() not in env.prompt()[0]["content"]
 
 
+def test_programs_without_a_number_or_a_comparison_can_be_broken():
+    env = env_of("repair")
+    env.reset(seed=0)
+    env.problem = {
+        **env.problem,
+        "spec": {"input": "str", "steps": [["split_words", {}], ["word_lengths", {}]]},
+    }
+    env.begin()
+    assert env.broken.kinds and env.broken.share < 1.0
+
+
 def test_per_test_pays_nothing_for_the_unrepaired_program():
     env = env_of("repair", scoring="per_test")
     for seed in range(4):
@@ -126,7 +138,9 @@ def test_a_failing_test_is_shown_when_asked_for():
     for seed in range(6):
         shown.reset(seed=seed, options={"level": 2})
         for given, right in shown.tests.public:
-            (result,) = repair.results(shown.broken.source, [[given]], [right])
+            results = repair.results(shown.broken.source, [[given]], [right])
+            assert results is not None
+            (result,) = results
             assert result != right and f"should be {right!r}" in shown.prompt()[0]["content"]
             assert [given] not in shown.tests.inputs
             counts += 1

@@ -3,6 +3,7 @@
 import ast
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ DRAWN = ("synthesis", "stdio", "repair", "output_prediction", "input_prediction"
 SCORED = ("synthesis", "stdio", "repair")
 
 
-def env_of(name, **kwargs):
+def env_of(name, **kwargs) -> Any:
     return make(f"code/{name}-v0", **kwargs)
 
 

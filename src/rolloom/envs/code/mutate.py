@@ -111,6 +111,12 @@ def _in_body(node: ast.AST, function: ast.FunctionDef) -> Iterator[tuple[str, Ed
         and type(node.value.value) is int
     ):
         yield "wrong start", _setter(node, "value", ast.Constant(1 - min(node.value.value, 1)))
+    if node is function and len(function.body) > 1:
+        for index, statement in enumerate(function.body[:-1]):
+            # Steps of the form `x = step(x)`: every chain has one, so every program can be broken.
+            if isinstance(statement, ast.Assign) and _reads_its_target(statement):
+                rest = [*function.body[:index], *function.body[index + 1 :]]
+                yield "missing step", _setter(function, "body", rest)
     for field in ("body", "orelse"):
         body = getattr(node, field, None)
         if not isinstance(body, list):
@@ -126,6 +132,12 @@ def _in_body(node: ast.AST, function: ast.FunctionDef) -> Iterator[tuple[str, Ed
                 or (isinstance(statement, ast.Assign) and node is not function)
             ):
                 yield "missing statement", _setter(node, field, rest)
+
+
+def _reads_its_target(statement: ast.Assign) -> bool:
+    target = statement.targets[0]
+    names = {name.id for name in ast.walk(statement.value) if isinstance(name, ast.Name)}
+    return isinstance(target, ast.Name) and target.id in names
 
 
 def inject(

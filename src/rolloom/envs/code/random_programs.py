@@ -57,7 +57,7 @@ class _Writer:
 
     def atom(self) -> str:
         names = [*self.numbers, *(("ijkl"[: self.loops]) if self.loops else ())]
-        return self.pick(names) if self.rng.random() < 0.65 else str(self.number(2, 12))
+        return self.pick(names) if self.rng.random() < 0.65 else str(self.number(2, 25))
 
     def expression(self) -> str:
         kind = self.number(0, 6)
@@ -186,7 +186,7 @@ class _Writer:
             self.add(f"return q {self.pick('+-')} p % {self.number(2, 7)}", 1)
             self.add("", 0)
         for name in self.numbers:
-            self.add(f"{name} = {self.number(2, 40)}", 0)
+            self.add(f"{name} = {self.number(2, 99)}", 0)
         if "list" in features:
             self.add(f"xs = {[self.number(1, 20) for _ in range(self.number(3, 5))]}", 0)
         if "text" in features:

@@ -26,7 +26,7 @@ CPU_S, TIMEOUT_S = 1, 5.0
 TRIES, SEARCHES, PATIENCE = 1_000, 30, 4
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def find_bug(spec_json: str) -> tuple[str, Any] | None:
     """Return `(program with a bug, argument that shows it)` for a specification; always the same.
 
