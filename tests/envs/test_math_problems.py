@@ -262,7 +262,7 @@ def test_word_problems_worked_out_again():
             assert answered(env, f"{wrong} {unit}".replace("%", "\\%")) == 0.0
         assert answered(env, f"Thus \\boxed{{{env.gold().replace('$', chr(92) + '$')}}}.") == 1.0
         assert all(str(value) in env.question() for value in values.values()) or name in HIDDEN
-        assert (level < 6) or len(env.question().split(".")) > 2
+        assert (level < 6) or len(env.question().split(".")) > 1
     assert seen == set(TEMPLATES)
 
 
@@ -371,7 +371,7 @@ def test_a_polynomial_has_to_be_worked_out():
 
 
 def test_sets_hold_the_numbers_they_should():
-    probes = sorted({Fraction(a, b) for a in range(-200, 201) for b in (1, 2, 3, 7)})[::3]
+    probes = sorted({Fraction(a, b) for a in range(-200, 201) for b in (1, 2, 3, 7)})[::9]
     for _, env in drawn("math/sets-v0", 12):
         problem, answer = env.problem, sets.solve(env.problem)
         ends = [end for piece in answer for end in (piece.low, piece.high) if isinstance(end, Fraction)]
@@ -464,7 +464,7 @@ def test_packaged_problems_worked_out_again():
             assert same_answer(f"\\sqrt{{{(a - c) ** 2 + (b - d) ** 2}}}", row["answer"])
         elif row["topic"] == "area_between":
             top, bottom = (
-                sympy.sympify(re.sub(r"(\d) x", r"\1*x", part.replace("^{2}", "**2")))
+                sympy.Poly(re.sub(r"(\d) x", r"\1*x", part.replace("^{2}", "**2")), x).as_expr()
                 for part in re.findall(r"y = (.*?)(?: and|\?)", row["question"])
             )
             low, high = sympy.solve(top - bottom, x)
