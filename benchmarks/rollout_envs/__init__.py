@@ -24,7 +24,7 @@ from rolloom.rollout.types import Trajectory
 POLICY = "shipped:tiny"
 CONCURRENT = (16, 64, 256, 1024)
 SIBLINGS = 8
-EPISODES = {1: 1024, 8: 256}
+EPISODES = {1: 1024, 8: 128}
 """Episodes of a run on either side; as many as are in flight where those are more."""
 OPENAI_UP_TO = 2048
 """Turns in flight up to which the peer is measured as shipped: beyond, a run takes half a minute."""
