@@ -1,4 +1,7 @@
-"""The mathematics environments: every gold answer worked out again in another way; levels that get harder."""
+"""The mathematics environments: every gold answer worked out again in another way; levels that get harder.
+
+One file, because each environment's part is short and they share how a problem is drawn and answered.
+"""
 
 from __future__ import annotations
 

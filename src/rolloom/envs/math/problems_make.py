@@ -2,7 +2,7 @@ r"""Writes the packaged problems: `python -m rolloom.envs.math.problems_make > p
 
 Each family draws small numbers, tells a problem and works its answer out with fractions or sympy. A test
 holds the file and this program together. No problem writes its own answer, or a formula that merely has to be
-copied.
+copied. One long file, because it is a flat list of 43 families and nothing else.
 """
 
 from __future__ import annotations
