@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -80,6 +81,22 @@ def _resolve(path: str) -> Callable[..., Any]:
         module, _, name = path.partition(":")
         _RESOLVED[path] = getattr(importlib.import_module(module), name)
     return _RESOLVED[path]
+
+
+def launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *args: Any, **options: Any) -> None:
+    """Launch a Triton kernel on a device, whichever is current; nothing for an empty grid.
+
+    Args:
+        kernel: a `triton.jit` function.
+        grid: number of programs along each axis.
+        device: where the arguments are.
+        args: of the kernel.
+        options: its constexpr arguments, and `num_warps` and the like.
+    """
+    if 0 in grid:
+        return
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        kernel[grid](*args, **options)
 
 
 _deterministic = False

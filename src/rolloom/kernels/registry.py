@@ -113,6 +113,8 @@ def operations() -> dict[str, Operation]:
 class Draw:
     """Random inputs of a seed: the same values on every device, rounded to the dtype.
 
+    On the `meta` device they have shapes and no values, however large.
+
     Args:
         seed: of the CPU generator that draws them.
         dtype: of what is drawn, unless said otherwise.
@@ -125,6 +127,8 @@ class Draw:
 
     def normal(self, *shape: int, scale: float = 1.0, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return normal values."""
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=dtype or self.dtype, device=self.device)
         drawn = torch.randn(*shape, generator=self.generator) * scale
         return drawn.to(self.device, dtype or self.dtype)
 
@@ -132,11 +136,15 @@ class Draw:
         self, *shape: int, low: float = 0.0, high: float = 1.0, dtype: torch.dtype | None = None
     ) -> torch.Tensor:
         """Return uniform values of `[low, high)`."""
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=dtype or self.dtype, device=self.device)
         drawn = torch.rand(*shape, generator=self.generator) * (high - low) + low
         return drawn.to(self.device, dtype or self.dtype)
 
     def integers(self, *shape: int, high: int) -> torch.Tensor:
         """Return int64 of `[0, high)`."""
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=torch.int64, device=self.device)
         return torch.randint(high, shape, generator=self.generator).to(self.device)
 
     def strided(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -5,14 +5,33 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from rolloom.kernels.dispatch import choose
+from rolloom.kernels.norm.reference import gated_group_rms_norm_reference, rms_norm_reference
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return weight * x / rms(x) over the last dimension, computed in fp32, in x's dtype."""
-    return F.rms_norm(x.float(), x.shape[-1:], weight.float(), eps).to(x.dtype)
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, backend: str | None = None) -> torch.Tensor:
+    """Return weight * x / rms(x) over the last dimension, computed in fp32, in x's dtype.
+
+    Args:
+        x: `[..., C]`.
+        weight: `[C]`.
+        eps: added to the mean square.
+        backend: `torch`, `triton`, `reference`, or None for the rule of `dispatch`.
+
+    Raises:
+        UnsupportedError: the backend does not exist or cannot take an argument.
+    """
+    run = choose("rms_norm", PLAIN, backend, x, lambda: _unsupported(x, weight, None, 1))
+    return run(x, weight, eps)
 
 
 def gated_group_rms_norm(
-    x: torch.Tensor, gate: torch.Tensor, weight: torch.Tensor, groups: int, eps: float
+    x: torch.Tensor,
+    gate: torch.Tensor,
+    weight: torch.Tensor,
+    groups: int,
+    eps: float,
+    backend: str | None = None,
 ) -> torch.Tensor:
     """Gate first, then normalise each group of channels by its own rms (Mamba-2, `norm_before_gate=False`).
 
@@ -22,10 +41,43 @@ def gated_group_rms_norm(
         weight: `[C]`.
         groups: number of groups; C must be a multiple.
         eps: added to the mean square.
+        backend: `torch`, `triton`, `reference`, or None for the rule of `dispatch`.
 
     Returns:
         `[..., C]` in x's dtype.
+
+    Raises:
+        UnsupportedError: the backend does not exist or cannot take an argument.
     """
+    run = choose("gated_group_rms_norm", GATED, backend, x, lambda: _unsupported(x, weight, gate, groups))
+    return run(x, gate, weight, groups, eps)
+
+
+def _unsupported(x: torch.Tensor, weight: torch.Tensor, gate: torch.Tensor | None, groups: int) -> str | None:
+    from rolloom.kernels.norm.triton import unsupported
+
+    return unsupported(x, weight, gate, groups)
+
+
+def _rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    return F.rms_norm(x.float(), x.shape[-1:], weight.float(), eps).to(x.dtype)
+
+
+def _gated_group_rms_norm(
+    x: torch.Tensor, gate: torch.Tensor, weight: torch.Tensor, groups: int, eps: float
+) -> torch.Tensor:
     gated = x.float() * F.silu(gate.float())
     split = gated.unflatten(-1, (groups, -1))
     return weight * F.rms_norm(split, split.shape[-1:], None, eps).flatten(-2).to(x.dtype)
+
+
+PLAIN = {
+    "torch": _rms_norm,
+    "reference": rms_norm_reference,
+    "triton": "rolloom.kernels.norm.triton:rms_norm",
+}
+GATED = {
+    "torch": _gated_group_rms_norm,
+    "reference": gated_group_rms_norm_reference,
+    "triton": "rolloom.kernels.norm.triton:gated_group_rms_norm",
+}
