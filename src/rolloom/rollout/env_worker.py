@@ -6,7 +6,6 @@ events only deadlines are checked.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import queue
 import threading
@@ -24,8 +23,9 @@ from rolloom.envs.registry import EnvSpec
 from rolloom.envs.types import StopReason
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.daemon_pool import Job
+from rolloom.rollout.env_boundary import aguarded, areset, astep, close, guarded, in_words, reset
 from rolloom.rollout.env_calls import AnyJob, EnvCalls
-from rolloom.rollout.episode import MAX_OPENING_CHARS, EnvReply, Episode, checked_reply
+from rolloom.rollout.episode import EnvReply, Episode, checked_reply
 from rolloom.rollout.handles import Handle, when_done
 from rolloom.rollout.loop_runner import LoopJob
 from rolloom.rollout.prompts import LONG_CHARS, PromptCache, length
@@ -261,27 +261,27 @@ class EnvWorker(Pump[Trajectory]):
         env = registry.make(task.env_id, **self.env_kwargs.get(task.env_id, {}))
         episode.step_s, episode.episode_s = self._limits(task.env_id, env)
         # One that waits is reset on the event loop.
-        return env, None if env.asynchronous else _reset(env, episode)
+        return env, None if env.asynchronous else reset(env, episode)
 
     def _open(self, episode: Episode) -> None:
         env = episode.env
         assert env is not None
         episode.step_s, episode.episode_s = self._limits(episode.assignment.task.env_id, env)
         if env.asynchronous:
-            self._await(episode, partial(_areset, env, episode))
+            self._await(episode, partial(areset, env, episode))
         else:
-            self._call(episode, "reset", partial(_reset, env, episode))
+            self._call(episode, "reset", partial(reset, env, episode))
 
     def _call(self, episode: Episode, what: str, function: Callable[[], Any], blocks: bool = False) -> None:
         env_id = episode.assignment.task.env_id
         episode.waits_on = f"environment {env_id}"
         episode.job = self._calls.call(
-            f"{what} {env_id}", partial(_guarded, function), partial(self._report, episode), blocks
+            f"{what} {env_id}", partial(guarded, function), partial(self._report, episode), blocks
         )
 
     def _await(self, episode: Episode, function: Callable[[], Awaitable[Any]]) -> None:
         episode.waits_on = f"environment {episode.assignment.task.env_id}"
-        episode.job = self._calls.wait_for(partial(_aguarded, function), partial(self._report, episode))
+        episode.job = self._calls.wait_for(partial(aguarded, function), partial(self._report, episode))
 
     def _report(self, episode: Episode, job: AnyJob, result: Any, error: BaseException | None) -> None:
         self._events.put(("env", episode, (job, result, str(error) if error is not None else "")))
@@ -315,7 +315,7 @@ class EnvWorker(Pump[Trajectory]):
             else:
                 request = episode.open(reply)
         except Exception as broken:
-            self._finish(episode, StopReason.ENV_ERROR, _in_words(broken))
+            self._finish(episode, StopReason.ENV_ERROR, in_words(broken))
             return
         if isinstance(request, StopReason):
             self._finish(episode, request)
@@ -336,7 +336,7 @@ class EnvWorker(Pump[Trajectory]):
             for episode in [
                 e for e in self._episodes.values() if e.assignment.engine == index and e.job is None
             ]:
-                self._finish(episode, StopReason.ENGINE_ERROR, _in_words(error))
+                self._finish(episode, StopReason.ENGINE_ERROR, in_words(error))
             return
         for completion in future.result():
             self.last_progress = time.monotonic()
@@ -356,7 +356,7 @@ class EnvWorker(Pump[Trajectory]):
         env = episode.env
         assert env is not None
         if env.asynchronous:
-            self._await(episode, partial(_astep, env, text))
+            self._await(episode, partial(astep, env, text))
         else:
             self._call(episode, "step", lambda: checked_reply(*env.step(text)))
 
@@ -429,7 +429,7 @@ class EnvWorker(Pump[Trajectory]):
         if episode.env is not None and not stop.is_failure:
             self._idle_envs.setdefault(episode.assignment.task.env_id, []).append(episode.env)
         elif episode.env is not None:
-            job = self._calls.call("close", partial(_close, episode.env), lambda *answer: None)
+            job = self._calls.call("close", partial(close, episode.env), lambda *answer: None)
             self._closing.append((job, time.monotonic() + episode.step_s))
         self._finished.setdefault(self._owner.pop(episode.session), []).append(episode.finish(stop, error))
 
@@ -439,7 +439,7 @@ class EnvWorker(Pump[Trajectory]):
         idle = [env for envs in self._idle_envs.values() for env in envs]
         self._idle_envs.clear()
         # An environment that hangs while it is closed must not hold up the end of the run.
-        closer = threading.Thread(target=lambda: [_close(env) for env in idle], daemon=True)
+        closer = threading.Thread(target=lambda: [close(env) for env in idle], daemon=True)
         closer.start()
         closer.join(STOP_S)
 
@@ -467,56 +467,3 @@ class EnvWorker(Pump[Trajectory]):
 def deadlines_of(envs: Sequence[EnvConfig]) -> dict[str, tuple[float, float]]:
     """Return what a run's mixture says of deadlines, as `EnvWorker` takes it."""
     return {env.id: (env.step_deadline_s, env.episode_deadline_s) for env in envs}
-
-
-def _options(episode: Episode) -> dict[str, Any]:
-    task = episode.assignment.task
-    return {"seed": task.seed, "options": {"split": task.split, "level": task.level}}
-
-
-def _opening(messages: Any, info: Any) -> EnvReply:
-    return checked_reply(messages, 0.0, False, False, info, MAX_OPENING_CHARS)
-
-
-def _reset(env: TextEnv, episode: Episode) -> EnvReply:
-    return _opening(*env.reset(**_options(episode)))
-
-
-async def _areset(env: TextEnv, episode: Episode) -> EnvReply:
-    return _opening(*await env.areset(**_options(episode)))
-
-
-async def _astep(env: TextEnv, text: str) -> EnvReply:
-    return checked_reply(*await env.astep(text))
-
-
-def _close(env: TextEnv) -> None:
-    with contextlib.suppress(Exception):
-        env.close()
-
-
-class _EnvFailure(Exception):
-    """An environment's error in words, made where the environment ran."""
-
-
-def _guarded(function: Callable[[], Any]) -> Any:
-    # The words are made here, inside the deadline: an exception's own `__str__` may raise, hang or be huge.
-    try:
-        return function()
-    except BaseException as error:
-        raise _EnvFailure(_in_words(error)) from None
-
-
-async def _aguarded(function: Callable[[], Awaitable[Any]]) -> Any:
-    try:
-        return await function()
-    except BaseException as error:
-        raise _EnvFailure(_in_words(error)) from None
-
-
-def _in_words(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException:
-        text = "(its message cannot be shown)"
-    return f"{type(error).__name__}: {text[:2000]}"
