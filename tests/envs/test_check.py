@@ -109,5 +109,5 @@ def test_the_card_is_json_and_a_page_that_nothing_breaks_out_of():
 
 def test_wilsons_interval_asks_for_more_than_luck():
     assert wilson_low(0, 300) == pytest.approx(0, abs=1e-9)
-    assert wilson_low(300 * 0.05, 300) < 0.05 < wilson_low(300 * 0.12, 300)
-    assert wilson_low(3, 12) > 0.05 > wilson_low(2, 12)
+    assert wilson_low(300 * 0.05, 300) < 0.05 < wilson_low(300 * 0.15, 300)
+    assert wilson_low(6, 12) > 0.05 > wilson_low(2, 12)

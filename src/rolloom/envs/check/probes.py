@@ -43,10 +43,18 @@ class Clock:
 
     Args:
         seconds: of the whole card.
+
+    Attributes:
+        episode_s: seconds an episode of the gold policy took at the lowest level.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.started = seconds, time.monotonic()
+        self.episode_s = 0.0
+
+    def count(self, share: float, low: int, high: int) -> int:
+        """Return how many episodes a share of the time has room for, within bounds."""
+        return int(min(high, max(low, self.seconds * share / max(self.episode_s, 1e-6))))
 
     def until(self, share: float) -> float:
         """Return the moment at which a check that may use this share of the time has to stop."""
@@ -87,9 +95,11 @@ def gold(card: Card, make: Make, clock: Clock, count_tokens: Callable[[str], int
     env, answers, short, played = make(), [], [], 0
     levels = levels_of(env)
     for level in levels:
-        stop, prompts, completions, turns = clock.until(0.2 / len(levels)), [], [], []
+        started, stop = time.monotonic(), clock.until(0.2 / len(levels))
+        prompts, completions, turns = [], [], []
         for index in range(90):
-            if index >= MIN_EPISODES / 2 and time.monotonic() > stop:
+            # Three, so that every style and both splits are played; more where there is time.
+            if index >= 3 and time.monotonic() > stop:
                 break
             split, style = SPLITS[index % 2], STYLES[index % 3]
             try:
@@ -110,6 +120,8 @@ def gold(card: Card, make: Make, clock: Clock, count_tokens: Callable[[str], int
                 answers.append(parse_completion(said[-1]).content)
                 if not card.example:
                     card.example = [dict(m) for m in conversation]  # type: ignore[misc]
+        if level == levels[0]:
+            clock.episode_s = (time.monotonic() - started) / len(turns)
         card.lengths[level] = {
             "prompt_tokens_median": statistics.median(prompts),
             "prompt_tokens_max": max(prompts),
@@ -137,11 +149,12 @@ def _rest(conversation: Sequence[Message]) -> int:
 
 
 def wilson_low(successes: float, count: int) -> float:
-    """Return the lower end of Wilson's interval of a mean in [0, 1], at three standard errors.
+    """Return the lower end of Wilson's interval of a mean in [0, 1], at four standard errors.
 
-    Thirty policies are tried on every card; at 95% one of them would seem to be paid by luck.
+    Thirty policies are tried on every card, on more than a hundred environments: at three standard errors
+    several would seem to be paid by luck.
     """
-    z, p = 3.0, successes / count
+    z, p = 4.0, successes / count
     centre = p + z * z / (2 * count)
     return (centre - z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))) / (1 + z * z / count)
 
@@ -162,7 +175,8 @@ def blind(card: Card, make: Make, clock: Clock, answers: list[str]) -> None:
         if time.monotonic() > enough:
             skipped.append(name)
             continue
-        mean, count = _mean_reward(env, policy, level, clock.until(0.3 / len(policies)))
+        least = clock.count(0.3 / len(policies), 4, MIN_EPISODES)
+        mean, count = _mean_reward(env, policy, level, least, clock.until(0.3 / len(policies)))
         card.policies[name] = round(mean, 4)
         if wilson_low(mean * count, count) > bar:
             failed.append(f"{name} earns {mean:.2f} on {count} problems")
@@ -189,10 +203,10 @@ def blind(card: Card, make: Make, clock: Clock, answers: list[str]) -> None:
         card.add("attacks", "pass", f"none of {tried} attacks of its own was paid")
 
 
-def _mean_reward(env: TextEnv, policy: Policy, level: int, stop: float) -> tuple[float, int]:
+def _mean_reward(env: TextEnv, policy: Policy, level: int, least: int, stop: float) -> tuple[float, int]:
     rewards: list[float] = []
     for seed in range(300):
-        if seed >= MIN_EPISODES and time.monotonic() > stop:
+        if seed >= least and time.monotonic() > stop:
             break
         messages, info = env.reset(seed=seed, options={"level": level, "split": "heldout"})
         rng, tools = np.random.default_rng(seed), info["tools"]
@@ -219,8 +233,9 @@ def _attacks(env: TextEnv, level: int, stop: float) -> tuple[list[str], int]:
 
 def hostile(card: Card, make: Make, clock: Clock) -> None:
     """Hostile answers neither raise, nor hang, nor are paid, nor come back as forged chat tokens."""
-    env, wrong, slowest = make(), [], (0.0, "")
-    for name, text in HOSTILE.items():
+    env, wrong, slowest, tried = make(), [], (0.0, ""), 0
+    for name, text in list(HOSTILE.items())[: clock.count(0.3, 6, len(HOSTILE))]:
+        tried += 1
         try:
             messages, _ = env.reset(seed=3, options={"level": env.levels[0]})
             for _ in range(2):
@@ -241,14 +256,15 @@ def hostile(card: Card, make: Make, clock: Clock) -> None:
     elif slowest[0] > 5:
         card.add("hostile answers", "fail", f"{slowest[1]} takes {slowest[0]:.1f} s", "cap what is read")
     else:
-        text = f"{len(HOSTILE)} kinds held, the slowest in {slowest[0] * 1000:.0f} ms"
+        text = f"{tried} kinds held, the slowest in {slowest[0] * 1000:.0f} ms"
         card.add("hostile answers", "pass", text)
 
 
-def determinism(card: Card, make: Make, spec: EnvSpec, kwargs: dict[str, Any]) -> None:
+def determinism(card: Card, make: Make, clock: Clock, spec: EnvSpec, kwargs: dict[str, Any]) -> None:
     """A seed is one problem: on a second object, after other episodes, and in another process."""
     first, second = make(), make()
-    seeds = range(8)
+    # Twelve problems a seed: two splits and two levels, three times.
+    seeds = range(clock.count(0.2 / 12, 1, 8))
     ours = digest(first, seeds)
     for seed in seeds:
         second.reset(seed=seed + 100)
@@ -298,7 +314,7 @@ def splits(card: Card, make: Make, clock: Clock) -> None:
     for split in SPLITS:
         stop = clock.until(0.06)
         for seed in range(400):
-            if seed >= 40 and time.monotonic() > stop:
+            if seed >= MIN_EPISODES and time.monotonic() > stop:
                 break
             messages, info = env.reset(seed=seed, options={"level": env.levels[0], "split": split})
             keys[split][info["key"]] += 1
@@ -309,21 +325,17 @@ def splits(card: Card, make: Make, clock: Clock) -> None:
         card.add("splits", "fail", f"{len(shared)} problems are in both splits")
         return
     same = prompts["train"] & prompts["heldout"]
-    hidden = "hidden state tells them apart" if not card.example or _has_tools(env) else ""
-    if same and not hidden:
+    # What is asked by the way, through tools or in later turns, may tell problems apart as well.
+    if same and not env.tools() and env.max_turns == 1:
         card.add("splits", "fail", f"{len(same)} prompts are in both splits under different keys",
                  "let key_text() name what the policy reads, nothing else")  # fmt: skip
         return
     drawn, distinct = sum(keys["heldout"].values()), len(keys["heldout"])
     text = f"disjoint; {distinct} of {drawn} held-out problems distinct at the lowest level"
-    if distinct < 20:
+    if distinct < 20 and distinct < drawn:
         card.add("splits", "warn", text, "draw from more problems: held-out figures will be coarse")
     else:
         card.add("splits", "pass", text)
-
-
-def _has_tools(env: TextEnv) -> bool:
-    return bool(env.tools()) or env.max_turns > 1
 
 
 def leakage(card: Card, make: Make, clock: Clock) -> None:
@@ -334,7 +346,7 @@ def leakage(card: Card, make: Make, clock: Clock) -> None:
         return
     prompts, answers, stop = [], [], clock.until(0.1)
     for seed in range(60):
-        if seed >= 2 * MIN_EPISODES and time.monotonic() > stop:
+        if seed >= MIN_EPISODES and time.monotonic() > stop:
             break
         try:
             conversation = gold_episode(env, seed, env.levels[0], "train")[1]
@@ -385,9 +397,9 @@ def _stands_in(answer: str, prompt: str) -> bool:
     return False
 
 
-def isolation(card: Card, make: Make) -> None:
+def isolation(card: Card, make: Make, clock: Clock) -> None:
     """Episodes that run side by side, or one after another on one object, are as if each were alone."""
-    seeds = range(6)
+    seeds = range(clock.count(0.2 / 3, 2, 6))
     alone = {seed: _transcript(make(), seed) for seed in seeds}
     envs = {seed: make() for seed in seeds}
     opened: dict[int, list[Message]] = {}
@@ -439,7 +451,7 @@ def throughput(card: Card, make: Make, clock: Clock) -> None:
     env = make()
     level = env.levels[0]
     resets, steps = [], []
-    for seed in range(12):
+    for seed in range(clock.count(0.1, 3, 12)):
         started = time.perf_counter()
         env.reset(seed=seed, options={"level": level})
         resets.append(time.perf_counter() - started)
@@ -450,6 +462,9 @@ def throughput(card: Card, make: Make, clock: Clock) -> None:
     card.speed["reset_ms"] = round(statistics.median(resets) * 1000, 3)
     card.speed["step_ms"] = round(statistics.median(steps) * 1000, 3)
     for width in (1, 16, 256):
+        # Each of them plays at least one episode to its end.
+        if width * clock.episode_s > clock.seconds:
+            continue
         card.speed[f"episodes_per_s_at_{width}"] = round(_rate(make, width, level, clock.seconds * 0.04), 1)
 
 

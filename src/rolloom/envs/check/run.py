@@ -55,10 +55,10 @@ def check(
         "gold": lambda: answers.extend(probes.gold(card, make, clock, count_tokens)),
         "blind policies": lambda: probes.blind(card, make, clock, answers),
         "hostile answers": lambda: probes.hostile(card, make, clock),
-        "determinism": lambda: probes.determinism(card, make, spec, kwargs),
+        "determinism": lambda: probes.determinism(card, make, clock, spec, kwargs),
         "splits": lambda: probes.splits(card, make, clock),
         "leakage": lambda: probes.leakage(card, make, clock),
-        "state": lambda: probes.isolation(card, make),
+        "state": lambda: probes.isolation(card, make, clock),
         "gymnasium": lambda: probes.gymnasium_checker(card, make),
         "throughput": lambda: probes.throughput(card, make, clock),
     }
