@@ -40,6 +40,7 @@ class ChatTokenizer:
             raise PolicyError(f"eos_token: {eos_token!r} is not in the tokenizer's vocabulary")
         self.stop_ids = (eos,)
         self.think_close_id = tokenizer.token_to_id(THINK_CLOSE)
+        self._control_tokens = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         prompt = self.render([{"role": "user", "content": "u"}])
         self.opens_thinking = prompt.rstrip().endswith(THINK_OPEN)
         self._thinking_prefix = THINK_OPEN + "\n" if self.opens_thinking else ""
@@ -147,7 +148,7 @@ class ChatTokenizer:
         # Environment text may quote a policy or a hostile document: control tokens in it become plain
         # characters.
         content = str(message["content"])
-        for token in self.tokenizer.get_added_tokens_decoder().values():
-            if token.content in content:
-                content = content.replace(token.content, token.content[0] + "\u200b" + token.content[1:])
+        for token in self._control_tokens:
+            if token in content:
+                content = content.replace(token, token[0] + "\u200b" + token[1:])
         return {**message, "content": content}
