@@ -39,7 +39,7 @@ test-slow: $(DEV) ## tests marked slow
 test-gpu: $(DEV) ## tests marked gpu; they need a CUDA device
 	$(PY) -m pytest -o addopts= --strict-markers -m gpu $(ARGS)
 
-bench: $(DEV) ## run every benchmark and update docs/benchmarks.md
+bench: $(DEV) .venv-peers/.made ## run every benchmark and update docs/benchmarks.md
 	$(PY) -m benchmarks $(ARGS)
 
 lint: $(DEV) ## ruff: rules and formatting
@@ -62,6 +62,11 @@ cards: $(DEV) ## check every environment, and keep the cards for `make docs`
 
 clean: ## remove .venv and caches; runs/ is kept
 	rm -rf .venv .pytest_cache .ruff_cache build dist src/*.egg-info
+
+.venv-peers/.made: benchmarks/rollout_envs/peers.txt | $(DEV)
+	@echo "installing the peers that cannot stand beside ours into .venv-peers"
+	@$(PY) -m benchmarks.rollout_envs.peers
+	@touch $@
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
