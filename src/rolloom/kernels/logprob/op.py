@@ -8,21 +8,48 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from rolloom.kernels.dispatch import choose
+from rolloom.kernels.logprob.cpu import linear_logprob_chunked
+from rolloom.kernels.logprob.reference import linear_logprob_reference
+
 
 def linear_logprob(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float = 1.0
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float = 1.0,
+    backend: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each target and the distribution's entropy, in fp32, at a sampling temperature.
 
     Args:
         hidden: `[S, D]`.
         weight: output embedding, `[V, D]`.
-        targets: int64 `[S]`.
+        targets: int64 `[S]`, each below V.
         temperature: positive.
+        backend: `torch` holds the logits `[S, V]`; `chunked` a block of rows of them, which it computes
+            again in the backward pass; `triton` a tile, and in the backward pass at most
+            `triton.BUFFER` bytes of their gradient; `reference`; None for the rule of `dispatch`.
 
     Returns:
         log-probabilities `[S]` and entropies `[S]` in nats, both differentiable.
+
+    Raises:
+        UnsupportedError: the backend does not exist or cannot take an argument.
     """
+    run = choose("linear_logprob", BACKENDS, backend, hidden, lambda: _unsupported(hidden, weight, targets))
+    return run(hidden, weight, targets, temperature)
+
+
+def _unsupported(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> str | None:
+    from rolloom.kernels.logprob.triton import unsupported
+
+    return unsupported(hidden, weight, targets)
+
+
+def _whole(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     logits = F.linear(hidden, weight).float()
     if temperature != 1.0:
         logits = logits / temperature
@@ -30,3 +57,11 @@ def linear_logprob(
     chosen = logp.gather(1, targets[:, None]).squeeze(1)
     entropy = -(logp.exp() * logp).sum(-1)
     return chosen, entropy
+
+
+BACKENDS = {
+    "torch": _whole,
+    "chunked": linear_logprob_chunked,
+    "reference": linear_logprob_reference,
+    "triton": "rolloom.kernels.logprob.triton:linear_logprob",
+}
