@@ -8,6 +8,9 @@ trainer call) with its OpenAI client over a transport that answers in this proce
 the least work that it can be made to do, `run_rollout` alone with a client of a few lines.
 """
 
+# `.venv-peers` has another major version of verifiers than `.venv`, where pyright looks names up.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import asyncio

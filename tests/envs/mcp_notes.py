@@ -6,7 +6,9 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rolloom.envs.adapters.mcp import McpEnv
 from rolloom.envs.parsing import render_call
@@ -77,7 +79,7 @@ class Handmade(McpEnv):
 
 
 @contextlib.contextmanager
-def made(cls=Notes, **kwargs):
+def made(cls: type[McpEnv] = Notes, **kwargs: Any) -> Iterator[McpEnv]:
     env = cls(**kwargs)
     try:
         yield env

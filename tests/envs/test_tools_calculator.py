@@ -130,7 +130,7 @@ def solve(env: Calculator, prompt: str) -> str:
                 known[name] = exact.convert(number(words[0]), source, target)
             else:
                 a, b = number(words[0]), number(words[2])
-                known[name] = {"+": a + b, "-": a - b, "*": a * b}.get(words[1]) if words[1] != "^" else a**b
+                known[name] = a**b if words[1] == "^" else {"+": a + b, "-": a - b, "*": a * b}[words[1]]
     return str(known[prompt.rpartition("What is ")[2].partition("?")[0]])
 
 
