@@ -1,13 +1,28 @@
-"""SSD scan and its one-token decode update: the public entry points and their dispatch."""
+"""SSD scan, dense and packed, and its one-token decode update: the public entry points and their dispatch."""
 
 from __future__ import annotations
 
+import importlib
+
 import torch
 
-from rolloom.kernels.ssd.reference import ssd_scan_reference
-from rolloom.kernels.ssd.torch_chunked import ssd_scan_chunked
+from rolloom.kernels.dispatch import choose
+from rolloom.kernels.ssd.cpu import ssd_scan_cpu, ssd_scan_packed_cpu
+from rolloom.kernels.ssd.reference import ssd_scan_packed_reference, ssd_scan_reference
+from rolloom.kernels.ssd.torch_chunked import ssd_scan_chunked, ssd_scan_packed_chunked
 
-BACKENDS = {"reference": ssd_scan_reference, "torch": ssd_scan_chunked}
+SCANS = {
+    "reference": ssd_scan_reference,
+    "torch": ssd_scan_chunked,
+    "cpu": ssd_scan_cpu,
+    "triton": "rolloom.kernels.ssd.triton:ssd_scan_triton",
+}
+PACKED_SCANS = {
+    "reference": ssd_scan_packed_reference,
+    "torch": ssd_scan_packed_chunked,
+    "cpu": ssd_scan_packed_cpu,
+    "triton": "rolloom.kernels.ssd.triton:ssd_scan_packed_triton",
+}
 
 
 def ssd_scan(
@@ -18,7 +33,7 @@ def ssd_scan(
     C: torch.Tensor,
     D: torch.Tensor,
     initial_state: torch.Tensor | None = None,
-    backend: str = "torch",
+    backend: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mamba-2 scan over a batch of sequences; see `ssd_scan_reference` for shapes and the formula.
 
@@ -30,16 +45,77 @@ def ssd_scan(
         C: `[B, T, G, N]`.
         D: `[H]`.
         initial_state: `[B, H, P, N]` or None.
-        backend: `torch` (chunked matrix products) or `reference`.
+        backend: `torch` (chunked matrix products), `cpu` (the same, faster, with a backward pass of its own),
+            `triton` or `reference`; None picks by device.
+
+    Returns:
+        y `[B, T, H, P]` in x's dtype and the final state `[B, H, P, N]` in fp32 (fp64 for an x of fp64).
 
     Raises:
-        ValueError: unknown backend, or H is not a multiple of G.
+        UnsupportedError: no such backend, or one that cannot take an argument.
+        ValueError: H is not a multiple of G.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: expected one of {sorted(BACKENDS)}, got {backend!r}")
-    if x.shape[2] % B.shape[2]:
-        raise ValueError(f"heads ({x.shape[2]}) must be a multiple of groups ({B.shape[2]})")
-    return BACKENDS[backend](x, dt, A, B, C, D, initial_state)
+    _check_groups(x.shape[2], B.shape[2])
+    scan = choose("ssd_scan", SCANS, backend, x, lambda: _refusal(x, B))
+    return scan(x, dt, A, B, C, D, initial_state)
+
+
+def ssd_scan_packed(
+    x: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    initial_states: torch.Tensor | None = None,
+    backend: str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scan sequences laid end to end; no state crosses a boundary.
+
+    On a CPU the result for a sequence is `ssd_scan`'s for it alone by the same backend, to the last bit in
+    fp32 where P and N are multiples of 4.
+
+    Args:
+        x: `[L, H, P]`.
+        dt: `[L, H]`, after softplus and clamp.
+        A: `[H]`.
+        B: `[L, G, N]`.
+        C: `[L, G, N]`.
+        D: `[H]`.
+        cu_seqlens: sequence s is tokens `cu_seqlens[s]` to `cu_seqlens[s + 1]`, integers `[S + 1]` from 0 to
+            at most L; a sequence may be empty. The backend `triton` trusts it.
+        initial_states: `[S, H, P, N]` or None.
+        backend: as in `ssd_scan`.
+
+    Returns:
+        y `[L, H, P]` in x's dtype, zero for tokens behind the last sequence, and the final states
+        `[S, H, P, N]` in fp32 (fp64 for an x of fp64).
+
+    Raises:
+        UnsupportedError: no such backend, or one that cannot take an argument.
+        ValueError: H is not a multiple of G, or `cu_seqlens` is none.
+    """
+    _check_groups(x.shape[1], B.shape[1])
+    if cu_seqlens.dim() != 1 or cu_seqlens.is_floating_point() or not len(cu_seqlens):
+        raise ValueError(
+            f"cu_seqlens: expected integers [sequences + 1], got {cu_seqlens.dtype} {list(cu_seqlens.shape)}"
+        )
+    if initial_states is not None and len(initial_states) != len(cu_seqlens) - 1:
+        raise ValueError(
+            f"initial_states: expected {len(cu_seqlens) - 1}, one a sequence, got {len(initial_states)}"
+        )
+    scan = choose("ssd_scan_packed", PACKED_SCANS, backend, x, lambda: _refusal(x, B))
+    return scan(x, dt, A, B, C, D, cu_seqlens, initial_states)
+
+
+def _check_groups(heads: int, groups: int) -> None:
+    if not groups or heads % groups:
+        raise ValueError(f"heads ({heads}) must be a multiple of groups ({groups})")
+
+
+def _refusal(x: torch.Tensor, B: torch.Tensor) -> str | None:
+    return importlib.import_module("rolloom.kernels.ssd.triton").refusal(x, B)
 
 
 def ssd_update(

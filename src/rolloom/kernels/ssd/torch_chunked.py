@@ -1,15 +1,95 @@
 """SSD scan by chunks in head-major batched matrix products: the CPU path, and the fallback on any device.
 
+The packed form does the dense form's arithmetic on the chunks of all sequences at once. Decoding replays it
+(see `replay.py`), so what is computed and in which order is part of this file's contract.
+
 Shapes: B batch, T tokens, H heads, P head dim, G groups, R = H / G heads a group, N state size, c chunks of
-    Q tokens.
+    Q tokens; packed: L tokens of S sequences.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
+from rolloom.kernels.ssd import layout
+
 CHUNK = 32
+WHOLE = 4
+
+
+class Chunks(NamedTuple):
+    """Inputs by chunk.
+
+    Attributes:
+        xs: x dt, `[B, G, R, c, Q, P]`.
+        cum: running sums of dt A, `[B, G, R, c, Q]`.
+        bs: `[B, G, c, Q, N]`.
+    """
+
+    xs: torch.Tensor
+    cum: torch.Tensor
+    bs: torch.Tensor
+
+
+def by_chunk(x_dt: torch.Tensor, decay: torch.Tensor, b_in: torch.Tensor, chunk: int) -> Chunks:
+    """Cut `[B, c Q, H, P]`, `[B, c Q, H]` and `[B, c Q, G, N]` into chunks."""
+    batch, length, heads, head_dim = x_dt.shape
+    groups, state_size = b_in.shape[2:]
+    chunks, ratio = length // chunk, heads // groups
+    return Chunks(
+        x_dt.reshape(batch, chunks, chunk, groups, ratio, head_dim).permute(0, 3, 4, 1, 2, 5),
+        decay.reshape(batch, chunks, chunk, groups, ratio).permute(0, 3, 4, 1, 2).cumsum(-1),
+        b_in.reshape(batch, chunks, chunk, groups, state_size).permute(0, 3, 1, 2, 4),
+    )
+
+
+def within(cs: torch.Tensor, rows: torch.Tensor, hidden: torch.Tensor, chunks: Chunks) -> torch.Tensor:
+    """Return what the tokens of a chunk add to its outputs, `[B, G, R, c, rows, P]`.
+
+    Args:
+        cs: C of some rows of each chunk, `[B, G, c, rows, N]`.
+        rows: cumulative decays of those rows, `[B, G, R, c, rows]`.
+        hidden: what a row must not see, broadcast to `[B, G, R, c, rows, Q]`.
+        chunks: whole chunks.
+    """
+    scores = cs @ chunks.bs.transpose(-1, -2)
+    gap = (rows[..., :, None] - chunks.cum[..., None, :]).masked_fill(hidden, float("-inf"))
+    return (scores[:, :, None] * gap.exp()) @ chunks.xs
+
+
+def gained(chunks: Chunks) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what chunks add to the state, `[B, G, c, N, R P]`, and its decay, `[B, G, c, 1, R P]`."""
+    xs, cum, bs = chunks
+    batch, groups, ratio, count, chunk, head_dim = xs.shape
+    to_end = (cum[..., -1:] - cum).exp()
+    weighted = (xs * to_end[..., None]).permute(0, 1, 3, 4, 2, 5)
+    weighted = weighted.reshape(batch, groups, count, chunk, ratio * head_dim)
+    decay = cum[..., -1].exp().permute(0, 1, 3, 2).repeat_interleave(head_dim, -1)[..., None, :]
+    return bs.transpose(-1, -2) @ weighted, decay
+
+
+def carried(cs: torch.Tensor, rows: torch.Tensor, entering: torch.Tensor) -> torch.Tensor:
+    """Return what the states entering chunks `[B, G, c, N, R P]` add to outputs `[B, G, R, c, rows, P]`."""
+    batch, groups, count, length, _ = cs.shape
+    ratio = rows.shape[2]
+    head_dim = entering.shape[-1] // ratio
+    y = (cs @ entering).view(batch, groups, count, length, ratio, head_dim).permute(0, 1, 4, 2, 3, 5)
+    return y * rows.exp()[..., None]
+
+
+def inside_out(state: torch.Tensor, groups: int) -> torch.Tensor:
+    """Turn `[B, H, P, N]` into the layout of chunks, `[B, G, N, R P]`."""
+    batch, heads, head_dim, state_size = state.shape
+    return state.reshape(batch, groups, heads // groups * head_dim, state_size).transpose(-1, -2)
+
+
+def outside_in(state: torch.Tensor, heads: int) -> torch.Tensor:
+    """Turn `[B, G, N, R P]` into `[B, H, P, N]`."""
+    return state.transpose(-1, -2).reshape(state.shape[0], heads, -1, state.shape[2])
 
 
 def ssd_scan_chunked(
@@ -29,47 +109,127 @@ def ssd_scan_chunked(
     """
     batch, length, heads, head_dim = x.shape
     groups, state_size = B.shape[2], B.shape[3]
-    ratio = heads // groups
     pad = -length % chunk
-    chunks = (length + pad) // chunk
+    count = (length + pad) // chunk
     exact = torch.promote_types(x.dtype, torch.float32)
-    skip = x * D[:, None]
-    x_dt = x.to(exact) * dt.to(exact)[..., None]
-    decay = dt.to(exact) * A.to(exact)
-    b_in, c_in = B.to(exact), C.to(exact)
+    x_dt, decay, b_in, c_in = _exact(x, dt, A, B, C, exact)
     if pad:
         x_dt, b_in, c_in = (F.pad(t, (0, 0, 0, 0, 0, pad)) for t in (x_dt, b_in, c_in))
         decay = F.pad(decay, (0, 0, 0, pad))
-    # [B, G, R, c, Q, P], [B, G, R, c, Q], [B, G, c, Q, N]
-    xs = x_dt.view(batch, chunks, chunk, groups, ratio, head_dim).permute(0, 3, 4, 1, 2, 5)
-    cum = decay.view(batch, chunks, chunk, groups, ratio).permute(0, 3, 4, 1, 2).cumsum(-1)
-    bs = b_in.view(batch, chunks, chunk, groups, state_size).permute(0, 3, 1, 2, 4)
-    cs = c_in.view(batch, chunks, chunk, groups, state_size).permute(0, 3, 1, 2, 4)
-
-    scores = cs @ bs.transpose(-1, -2)
-    future = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).triu(1)
-    gap = (cum[..., :, None] - cum[..., None, :]).masked_fill(future, float("-inf"))
-    inner = (scores[:, :, None] * gap.exp()) @ xs
-
-    # A chunk's own contribution to the state, [B, G, c, N, R * P].
-    to_end = (cum[..., -1:] - cum).exp()
-    weighted = (xs * to_end[..., None]).permute(0, 1, 3, 4, 2, 5)
-    weighted = weighted.reshape(batch, groups, chunks, chunk, ratio * head_dim)
-    gained = bs.transpose(-1, -2) @ weighted
-    chunk_decay = cum[..., -1].exp().permute(0, 1, 3, 2).repeat_interleave(head_dim, -1)[..., None, :]
+    chunks = by_chunk(x_dt, decay, b_in, chunk)
+    cs = c_in.reshape(batch, count, chunk, groups, state_size).permute(0, 3, 1, 2, 4)
+    inner = within(cs, chunks.cum, _future(chunk, x.device), chunks)
+    gain, chunk_decay = gained(chunks)
     if initial_state is None:
-        state = gained.new_zeros(batch, groups, state_size, ratio * head_dim)
+        state = gain.new_zeros(batch, groups, state_size, heads // groups * head_dim)
     else:
-        state = initial_state.to(exact).view(batch, groups, ratio * head_dim, state_size).transpose(-1, -2)
+        state = inside_out(initial_state.to(exact), groups)
     entering = []
-    for index in range(chunks):
+    for index in range(count):
         entering.append(state)
-        state = state * chunk_decay[:, :, index] + gained[:, :, index]
-    carried = (
-        cs @ torch.stack(entering, 2) if entering else xs.new_zeros(batch, groups, 0, chunk, ratio * head_dim)
-    )
-    carried = carried.view(batch, groups, chunks, chunk, ratio, head_dim).permute(0, 1, 4, 2, 3, 5)
-    y = inner + carried * cum.exp()[..., None]
+        state = state * chunk_decay[:, :, index] + gain[:, :, index]
+    stacked = torch.stack(entering, 2) if entering else gain.new_zeros(gain.shape)
+    y = inner + carried(cs, chunks.cum, stacked)
     y = y.permute(0, 3, 4, 1, 2, 5).reshape(batch, length + pad, heads, head_dim)[:, :length]
-    final = state.transpose(-1, -2).reshape(batch, heads, head_dim, state_size)
-    return y.to(x.dtype) + skip, final
+    return (y.to(x.dtype) + x * D[:, None]).to(x.dtype), outside_in(state, heads)
+
+
+def _exact(
+    x: torch.Tensor, dt: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, exact: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    steps = dt.to(exact)
+    return x.to(exact) * steps[..., None], steps * A.to(exact), B.to(exact), C.to(exact)
+
+
+def _future(chunk: int, device: torch.device) -> torch.Tensor:
+    return torch.ones(chunk, chunk, dtype=torch.bool, device=device).triu(1)
+
+
+def ssd_scan_packed_chunked(
+    x: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    initial_states: torch.Tensor | None = None,
+    chunk: int = CHUNK,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `ssd_scan_chunked` returns for each sequence alone, in fp32 to the last bit.
+
+    All chunks of all sequences go through the matrix products together; MKL computes a product of a batch
+    like the product alone if its sizes are multiples of `WHOLE`. For other sizes sequences are scanned in
+    turn.
+    """
+    grid = layout.packed(cu_seqlens, len(x), chunk)
+    _, heads, head_dim = x.shape
+    groups, state_size = B.shape[1:]
+    exact = torch.promote_types(x.dtype, torch.float32)
+    shape = (grid.sequences, heads, head_dim, state_size)
+    starts = x.new_zeros(shape, dtype=exact) if initial_states is None else initial_states.to(exact)
+    if head_dim % WHOLE or state_size % WHOLE:
+        return _in_turn((x, dt, A, B, C, D), cu_seqlens.tolist(), starts, chunk)
+    x_dt, decay, b_in, c_in = _exact(x, dt, A, B, C, exact)
+    x_dt, decay, b_in, c_in = (
+        grid.spread(t).flatten(0, 1)[None].contiguous() for t in (x_dt, decay, b_in, c_in)
+    )
+    chunks = by_chunk(x_dt, decay, b_in, chunk)
+    cs = c_in.reshape(1, grid.count, chunk, groups, state_size).permute(0, 3, 1, 2, 4)
+    inner = within(cs, chunks.cum, _future(chunk, x.device), chunks)
+    gain, chunk_decay = gained(chunks)
+    entering, final = _pass_states(grid, gain[0], chunk_decay[0], inside_out(starts, groups))
+    y = inner + carried(cs, chunks.cum, entering[None])
+    y = y.permute(0, 3, 4, 1, 2, 5).reshape(grid.count, chunk, heads, head_dim)
+    y = grid.gather(y, len(x)).to(x.dtype)
+    skip = x * D[:, None]
+    real = cu_seqlens[-1]
+    if real < len(x):
+        skip = torch.where(torch.arange(len(x), device=x.device)[:, None, None] < real, skip, 0)
+    return (y + skip).to(x.dtype), outside_in(final, heads)
+
+
+def _in_turn(
+    args: tuple[torch.Tensor, ...], bounds: list[int], starts: torch.Tensor, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    x, dt, a, b, c, d = args
+    outputs, finals = [], []
+    for index, (begin, end) in enumerate(pairwise(bounds)):
+        xs, steps, bs, cs = (t[None, begin:end] for t in (x, dt, b, c))
+        y, final = ssd_scan_chunked(xs, steps, a, bs, cs, d, starts[index : index + 1], chunk)
+        outputs.append(y[0])
+        finals.append(final)
+    rest = x.new_zeros(len(x) - bounds[-1], *x.shape[1:])
+    return torch.cat((*outputs, rest)), torch.cat((starts[:0], *finals))
+
+
+def _pass_states(
+    grid: layout.Grid, gain: torch.Tensor, decay: torch.Tensor, state: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run states over the chunks of their sequences.
+
+    Args:
+        grid: of the batch.
+        gain: `[G, K, N, R P]`.
+        decay: `[G, K, 1, R P]`.
+        state: `[S, G, N, R P]`.
+
+    Returns:
+        The state entering each chunk, `[G, K, N, R P]`, and the last of each sequence, `[S, G, N, R P]`.
+    """
+    gain, decay = gain.transpose(0, 1), decay.transpose(0, 1)
+    state = state if grid.order is None else state[grid.order]
+    entering, done, names = [], [], []
+    for wave in grid.waves:
+        step_gain = gain[wave]
+        done.append(state[len(step_gain) :])
+        state = state[: len(step_gain)]
+        entering.append(state)
+        names.append(torch.arange(grid.count)[wave])
+        state = state * decay[wave] + step_gain
+    done.append(state)
+    final = torch.cat(done[::-1])
+    if grid.order is not None:
+        final = final[grid.order.argsort()]
+    stacked = torch.cat(entering)[torch.cat(names).argsort()] if entering else gain.new_zeros(gain.shape)
+    return stacked.transpose(0, 1), final
