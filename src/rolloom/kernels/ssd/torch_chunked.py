@@ -170,23 +170,49 @@ def ssd_scan_packed_chunked(
     starts = x.new_zeros(shape, dtype=exact) if initial_states is None else initial_states.to(exact)
     if head_dim % WHOLE or state_size % WHOLE:
         return _in_turn((x, dt, A, B, C, D), cu_seqlens.tolist(), starts, chunk)
-    x_dt, decay, b_in, c_in = _exact(x, dt, A, B, C, exact)
-    x_dt, decay, b_in, c_in = (
-        grid.spread(t).flatten(0, 1)[None].contiguous() for t in (x_dt, decay, b_in, c_in)
-    )
-    chunks = by_chunk(x_dt, decay, b_in, chunk)
-    cs = c_in.reshape(1, grid.count, chunk, groups, state_size).permute(0, 3, 1, 2, 4)
-    inner = within(cs, chunks.cum, _future(chunk, x.device), chunks)
-    gain, chunk_decay = gained(chunks)
-    entering, final = _pass_states(grid, gain[0], chunk_decay[0], inside_out(starts, groups))
-    y = inner + carried(cs, chunks.cum, entering[None])
-    y = y.permute(0, 3, 4, 1, 2, 5).reshape(grid.count, chunk, heads, head_dim)
-    y = grid.gather(y, len(x)).to(x.dtype)
+    products = _exact(x, dt, A, B, C, exact)
+    y, _, final = scan_products(*products, grid, inside_out(starts, groups))
     skip = x * D[:, None]
     real = cu_seqlens[-1]
     if real < len(x):
         skip = torch.where(torch.arange(len(x), device=x.device)[:, None, None] < real, skip, 0)
-    return (y + skip).to(x.dtype), outside_in(final, heads)
+    return (y.to(x.dtype) + skip).to(x.dtype), outside_in(final, heads)
+
+
+def scan_products(
+    x_dt: torch.Tensor,
+    decay: torch.Tensor,
+    b_in: torch.Tensor,
+    c_in: torch.Tensor,
+    grid: layout.Grid,
+    starts: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scan packed sequences from x dt `[L, H, P]`, dt A `[L, H]`, B and C `[L, G, N]`.
+
+    Args:
+        x_dt: x dt.
+        decay: dt A.
+        b_in: B.
+        c_in: C.
+        grid: of the batch.
+        starts: `[S, G, N, R P]`.
+
+    Returns:
+        y without D x, `[L, H, P]`; the state entering each chunk, `[G, K, N, R P]`; the last of each
+        sequence, `[S, G, N, R P]`.
+    """
+    length, heads, head_dim = x_dt.shape
+    x_dt, decay, b_in, c_in = (
+        grid.spread(t).flatten(0, 1)[None].contiguous() for t in (x_dt, decay, b_in, c_in)
+    )
+    chunks = by_chunk(x_dt, decay, b_in, grid.chunk)
+    cs = c_in.reshape(1, grid.count, grid.chunk, *c_in.shape[2:]).permute(0, 3, 1, 2, 4)
+    inner = within(cs, chunks.cum, _future(grid.chunk, x_dt.device), chunks)
+    gain, chunk_decay = gained(chunks)
+    entering, final = _pass_states(grid, gain[0], chunk_decay[0], starts)
+    y = inner + carried(cs, chunks.cum, entering[None])
+    y = y.permute(0, 3, 4, 1, 2, 5).reshape(grid.count, grid.chunk, heads, head_dim)
+    return grid.gather(y, length), entering, final
 
 
 def _in_turn(
