@@ -51,7 +51,7 @@ def gradients(outputs: tuple[torch.Tensor, torch.Tensor], leaves: Args) -> list[
 
 def packed(args: Args, cu: torch.Tensor, backend: str) -> tuple[torch.Tensor, ...]:
     leaves: Any = tuple(t.detach().requires_grad_() for t in args)
-    outputs = ssd_scan_packed(*leaves[:6], cu, leaves[6], backend=backend)
+    outputs = ssd_scan_packed(*[*leaves[:6], cu, leaves[6]], backend=backend)
     return (*(t.detach() for t in outputs), *gradients(outputs, leaves))
 
 
@@ -61,7 +61,7 @@ def alone(args: Args, cu: torch.Tensor, backend: str) -> list[tuple[torch.Tensor
     for index, (begin, end) in enumerate(pairwise(cu.tolist())):
         own = (x[None, begin:end], dt[None, begin:end], a, b[None, begin:end], c[None, begin:end], d)
         leaves: Any = tuple(t.detach().requires_grad_() for t in (*own, state[index : index + 1]))
-        outputs = ssd_scan(*leaves, backend=backend)
+        outputs = ssd_scan(*list(leaves), backend=backend)
         found.append((*(t.detach() for t in outputs), *gradients(outputs, leaves)))
     return found
 
@@ -169,13 +169,13 @@ def test_unsupported_bounds_are_named(cu: list[Any], message: str) -> None:
     args = inputs([40], 2, 4, 1, 4)
     states = torch.zeros(2, 2, 4, 4) if cu == [0, 4] else None
     with pytest.raises(ValueError, match=message):
-        ssd_scan_packed(*args[:6], torch.tensor(cu) if cu else torch.tensor([], dtype=torch.int64), states)
+        ssd_scan_packed(*[*args[:6], torch.tensor(cu) if cu else torch.tensor([], dtype=torch.int64), states])
 
 
 def test_triton_names_what_it_cannot_take() -> None:
     args: Any = tuple(t.double() for t in inputs([4], 2, 4, 1, 4))
     with pytest.raises(UnsupportedError, match=r"x: expected float32 or bfloat16.*float64"):
-        ssd_scan_packed(*args[:6], bounds([4]), backend="triton")
+        ssd_scan_packed(*[*args[:6], bounds([4])], backend="triton")
     args = inputs([4], 2, 4, 1, 300)
     with pytest.raises(UnsupportedError, match=r"B: expected state size <= 256, got 300"):
-        ssd_scan_packed(*args[:6], bounds([4]), backend="triton")
+        ssd_scan_packed(*[*args[:6], bounds([4])], backend="triton")

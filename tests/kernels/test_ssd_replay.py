@@ -55,7 +55,7 @@ def test_every_position_has_the_bits_of_the_scan(shape: Any, threads: int) -> No
         for t in range(LENGTH):
             assert torch.equal(step(held, args, [t] * 3), y[:, t]), t
         first: Any = [t[:, :64] if t.dim() > 2 else t for t in args[:6]]
-        assert torch.equal(held.state(), ssd_scan(*first, args[6])[1])
+        assert torch.equal(held.state(), ssd_scan(*[*first, args[6]])[1])
     finally:
         torch.set_num_threads(before)
 
