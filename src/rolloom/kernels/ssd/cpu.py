@@ -1,7 +1,8 @@
 """SSD scan on a CPU with its own backward pass: fewer copies than autograd makes, no [Q, Q] matrix kept.
 
-Kept for the backward pass: the inputs, the output and the states entering chunks (L / Q states; recomputing
-them costs a product and the loop over chunks). The decay matrices are computed again.
+Memory is used again where it can be: fresh pages cost more here than the arithmetic on them. Kept for the
+backward pass: the inputs, the output and the states entering chunks (L / Q states; recomputing them costs a
+product and the loop over chunks). The decay matrices are computed again.
 
 Shapes: L packed tokens, S sequences, H heads, P head dim, G groups, R = H / G heads a group, N state size,
     K chunks of Q tokens. "Token-major" is `[K, Q, H, P]`, "head-major" `[K, H, Q, P]`.
@@ -76,8 +77,9 @@ class _Scan(torch.autograd.Function):
         part = _Parts(grid, exact, x, dt, B, C, A)
         mixer, scores = part.mixer()
         mixer.view(part.square).mul_(scores[:, :, None])
-        inner = torch.matmul(mixer, part.u)
-        gain = torch.matmul(part.bs.mT, part.grouped(part.xs * part.to_end[..., None]))
+        scratch = part.xs * part.to_end[..., None]
+        gain = torch.matmul(part.bs.mT, part.grouped(scratch))
+        inner = torch.matmul(mixer, part.u, out=scratch.view(part.u.shape))
         entering, final = _pass_on(grid, gain, part.decay, part.inward(initial))
         y = part.tokens(torch.matmul(part.cs, entering))
         y.mul_(part.grown[..., None]).add_(inner.transpose(1, 2)).addcmul_(part.xs, D.to(exact)[:, None])
@@ -93,31 +95,35 @@ class _Scan(torch.autograd.Function):
         xs, skip = part.xs, D.to(exact)
         dys = grid.spread(dy.to(exact))
 
-        pulled = part.grouped(dys * part.grown[..., None])
+        scratch = dys * part.grown[..., None]
+        pulled = part.grouped(scratch)
         gain = torch.matmul(part.cs.mT, pulled)
         leaving, d_initial = _pass_on(grid, gain, part.decay, part.inward(d_final), True)
         d_c = torch.matmul(pulled, entering.mT)
-        d_b = torch.matmul(part.grouped(xs * part.to_end[..., None]), leaving.mT)
+        torch.mul(xs, part.to_end[..., None], out=scratch)
+        d_b = torch.matmul(part.grouped(scratch), leaving.mT)
         d_u = part.tokens(torch.matmul(part.bs, leaving)).mul_(part.falling[..., None])
-        kept = (d_u * xs).sum(-1)
+        kept = torch.mul(d_u, xs, out=scratch).sum(-1)
 
         dy_h = _head_major(dys)
         mixer, scores = part.mixer()
         d_mixer = torch.matmul(dy_h, part.u.mT).mul_(mixer).view(part.square)
         d_scores = d_mixer.squeeze(2) if d_mixer.shape[2] == 1 else d_mixer.sum(2)
         mixer.view(part.square).mul_(scores[:, :, None])
-        d_u.add_(torch.matmul(mixer.mT, dy_h).transpose(1, 2))
+        d_u.add_(torch.matmul(mixer.mT, dy_h, out=part.u).transpose(1, 2))
         d_c += torch.matmul(d_scores, part.bs)
         d_b += torch.matmul(d_scores.mT, part.cs)
 
         # y is linear in exp(cum_t) of its own token and in exp(-cum_j) of every token it reads, the state a
         # chunk leaves in exp(cum_Q) too: so the gradient of cum needs no [Q, Q] matrix.
-        along, skipped = (d_u * xs).sum(-1), (dys * xs).sum(-1)
-        d_cum = (dys * y).sum(-1).sub_(skipped * skip).sub_(along * part.steps)
+        along = torch.mul(d_u, xs, out=scratch).sum(-1)
+        skipped = torch.mul(dys, xs, out=scratch).sum(-1)
+        d_cum = torch.mul(dys, y, out=scratch).sum(-1)
+        d_cum.sub_(skipped * skip).sub_(along * part.steps)
         d_decay = d_cum.flip(1).cumsum(1).flip(1)
         d_decay += (part.state_dot(leaving, entering) + (kept * part.steps).sum(1))[:, None]
         grads = (
-            torch.mul(dys, skip[:, None]).addcmul_(d_u, part.steps[..., None]),
+            torch.mul(dys, skip[:, None], out=scratch).addcmul_(d_u, part.steps[..., None]),
             torch.addcmul(along, d_decay, part.a), d_b.transpose(1, 2), d_c.transpose(1, 2),
         )  # fmt: skip
         back = [
@@ -189,8 +195,11 @@ class _Parts:
         return state.mT.reshape(len(state), *self.xs.shape[2:], self.state_size)
 
     def state_dot(self, leaving: torch.Tensor, entering: torch.Tensor) -> torch.Tensor:
-        """Sum the product of two states `[K, G, N, R P]` by head, times exp(cum_Q): `[K, H]`."""
-        product = (leaving * entering).sum(2).mul_(self.decay[:, :, 0])
+        """Sum the product of two states `[K, G, N, R P]` by head, times exp(cum_Q): `[K, H]`.
+
+        Overwrites the first.
+        """
+        product = leaving.mul_(entering).sum(2).mul_(self.decay[:, :, 0])
         return product.view(len(product), *self.xs.shape[2:]).sum(-1)
 
 
