@@ -10,6 +10,7 @@ Shapes: L packed tokens, S sequences, H heads, P head dim, G groups, R = H / G h
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -214,15 +215,23 @@ def _head_major(tokens: torch.Tensor, factor: torch.Tensor | None = None) -> tor
 def _pass_on(
     grid: layout.Grid, gain: torch.Tensor, decay: torch.Tensor, state: torch.Tensor, backwards: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Replace what chunks gain by the states entering them; return these and the last of each sequence.
+    """Return the states entering chunks, from what chunks gain, and the last of each sequence.
 
     Backwards: gradients of the states leaving chunks, and of the first of each sequence.
     """
-    state = state.clone(memory_format=torch.contiguous_format) if grid.order is None else state[grid.order]
-    for wave in grid.waves[::-1] if backwards else grid.waves:
+    waves = grid.waves[::-1] if backwards else grid.waves
+    entering = torch.empty_like(gain)
+    if not waves:
+        return entering, state.contiguous()
+    if grid.order is None:
+        held = entering[waves[0]].copy_(state)
+        for wave, following in pairwise(waves):
+            held = torch.addcmul(gain[wave], held, decay[wave], out=entering[following])
+        return entering, torch.addcmul(gain[waves[-1]], held, decay[waves[-1]])
+    state = state[grid.order]
+    for wave in waves:
         step = gain[wave]
-        gained = step.clone() if isinstance(wave, slice) else step
         running = state[: len(step)]
-        gain[wave] = running
-        running.mul_(decay[wave]).add_(gained)
-    return gain, state if grid.order is None else state[grid.order.argsort()]
+        entering[wave] = running
+        running.copy_(torch.addcmul(step, running, decay[wave]))
+    return entering, state[grid.order.argsort()]
