@@ -10,6 +10,7 @@ import numpy as np
 from rolloom.envs.base import TextEnv
 from rolloom.envs.code import arguments, expert, hidden_tests, pipeline, synthesis
 from rolloom.envs.code import inputs as drawing
+from rolloom.envs.code.judging import RUN_DEADLINE_S
 from rolloom.envs.code.routines import TYPE_WORDS
 from rolloom.envs.sandbox import run_function, same_value
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style
@@ -37,6 +38,8 @@ class InputPrediction(TextEnv):
         isolation: the sandbox level; None leaves it to `ROLLOOM_SANDBOX_ISOLATION` or the best that works.
         kwargs: see `TextEnv`.
     """
+
+    step_deadline_s = RUN_DEADLINE_S
 
     def __init__(self, isolation: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

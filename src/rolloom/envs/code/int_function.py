@@ -15,6 +15,7 @@ import numpy as np
 from rolloom.envs.base import TextEnv
 from rolloom.envs.code import arithmetic, expert, machine, sequences
 from rolloom.envs.code.answers import extract_code
+from rolloom.envs.code.judging import RUN_DEADLINE_S
 from rolloom.envs.sandbox import run_function, same_value
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style, content_key
 
@@ -38,6 +39,7 @@ class IntFunction(TextEnv):
     """
 
     max_turns = 1
+    step_deadline_s = RUN_DEADLINE_S
 
     def __init__(self, isolation: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

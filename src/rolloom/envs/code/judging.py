@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from rolloom.envs.base import TextEnv
@@ -15,6 +15,16 @@ from rolloom.envs.types import AssistantTurn, Reply
 
 Scoring = Literal["all_pass", "per_test"]
 CPU_S, TIMEOUT_S, MEMORY_MB = 2, 10.0, 512
+BUDGET_S = 45.0
+"""Wall-clock seconds that all tests of a program may take together; the rest count as failed."""
+
+RUN_DEADLINE_S, TESTS_DEADLINE_S = 60.0, BUDGET_S + 45.0
+"""Deadlines of a step that runs a program once, and once a test.
+
+Longer than any program may take: one that sleeps until it is killed has failed, it must not become an
+environment's timeout and so leave the baseline.
+"""
+
 NOTHING = {"tests_passed": 0.0, "all_passed": 0.0, "ran": 0.0}
 
 
@@ -32,6 +42,18 @@ def check_scoring(scoring: str) -> None:
 def in_time(index: int, case: Case) -> bool:
     """Return whether to go on after a test: a program that ran out of time once will do so again."""
     return case.status != "timeout"
+
+
+def within_budget(go_on: Callable[[int, Case], bool]) -> Callable[[int, Case], bool]:
+    """Return a `go_on` that also ends the tests when they have taken `BUDGET_S` together."""
+    spent = 0.0
+
+    def ask(index: int, case: Case) -> bool:
+        nonlocal spent
+        spent += case.seconds
+        return go_on(index, case) and spent < BUDGET_S
+
+    return ask
 
 
 def pay(verdicts: Sequence[bool], scoring: str, blind: float = 0.0) -> float:
@@ -62,6 +84,7 @@ class FunctionEnv(TextEnv):
     """
 
     function = "f"
+    step_deadline_s = RUN_DEADLINE_S
 
     def __init__(self, scoring: Scoring = "all_pass", isolation: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -10,7 +10,15 @@ import numpy as np
 from rolloom.envs.base import TextEnv
 from rolloom.envs.code import cheats, rows
 from rolloom.envs.code.answers import extract_code
-from rolloom.envs.code.judging import NOTHING, Scoring, check_scoring, in_time, pay
+from rolloom.envs.code.judging import (
+    NOTHING,
+    TESTS_DEADLINE_S,
+    Scoring,
+    check_scoring,
+    in_time,
+    pay,
+    within_budget,
+)
 from rolloom.envs.code.outputs import same_output, same_result
 from rolloom.envs.data import DatasetRows
 from rolloom.envs.errors import EnvError
@@ -71,6 +79,7 @@ class CodeProblems(TextEnv):
     """
 
     levels = (1, 1)
+    step_deadline_s = TESTS_DEADLINE_S
 
     def __init__(
         self,
@@ -193,7 +202,7 @@ class CodeProblems(TextEnv):
         outcome = run_program(
             source, [test.given for test in row.tests],
             timeout_s=self.timeout_s, cpu_s=max(1, int(self.timeout_s)), memory_mb=self.memory_mb,
-            isolation=self.isolation, go_on=passes if self.scoring == "all_pass" else in_time,
+            isolation=self.isolation, go_on=within_budget(passes if self.scoring == "all_pass" else in_time),
         )  # fmt: skip
         verdicts = [passes(index, case) for index, case in enumerate(outcome.cases)]
         return verdicts, any(case.status == "finished" for case in outcome.cases), outcome.isolation

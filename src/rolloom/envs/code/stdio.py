@@ -14,7 +14,15 @@ from rolloom.envs.code import inputs as drawing
 from rolloom.envs.code.answers import extract_code
 from rolloom.envs.code.families import FAMILIES, Family
 from rolloom.envs.code.families.core import LAYOUTS, PRINTING, source_of, write_input, write_output
-from rolloom.envs.code.judging import NOTHING, Scoring, check_scoring, in_time, pay
+from rolloom.envs.code.judging import (
+    NOTHING,
+    TESTS_DEADLINE_S,
+    Scoring,
+    check_scoring,
+    in_time,
+    pay,
+    within_budget,
+)
 from rolloom.envs.code.outputs import same_output
 from rolloom.envs.sandbox import Case, run_program
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style, content_key
@@ -75,6 +83,8 @@ class StdioProgram(TextEnv):
         public: (input, output) of each example in the prompt; none is a hidden test.
         hidden: (input, output) of each hidden test.
     """
+
+    step_deadline_s = TESTS_DEADLINE_S
 
     def __init__(self, scoring: Scoring = "all_pass", isolation: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -138,7 +148,7 @@ class StdioProgram(TextEnv):
         outcome = run_program(
             source, [given for given, _ in self.hidden],
             timeout_s=TIMEOUT_S, cpu_s=CPU_S, memory_mb=MEMORY_MB,
-            isolation=self.isolation, go_on=passes if self.scoring == "all_pass" else in_time,
+            isolation=self.isolation, go_on=within_budget(passes if self.scoring == "all_pass" else in_time),
         )  # fmt: skip
         verdicts = [passes(index, case) for index, case in enumerate(outcome.cases)]
         components = {

@@ -11,6 +11,7 @@ import numpy as np
 from rolloom.envs.base import TextEnv
 from rolloom.envs.code import arguments, expert, minipy, mutate, pipeline, repair, synthesis
 from rolloom.envs.code import inputs as drawing
+from rolloom.envs.code.judging import RUN_DEADLINE_S
 from rolloom.envs.code.routines import TYPE_WORDS
 from rolloom.envs.errors import EnvError
 from rolloom.envs.sandbox import run_function, same_value
@@ -87,6 +88,8 @@ class TestWriting(TextEnv):
         isolation: the sandbox level; None leaves it to `ROLLOOM_SANDBOX_ISOLATION` or the best that works.
         kwargs: see `TextEnv`.
     """
+
+    step_deadline_s = RUN_DEADLINE_S
 
     __test__ = False  # its name makes pytest look for tests in it
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rolloom.envs.base import TextEnv
+from rolloom.envs.math.verifier import QUEUE_S, WALL_S
 from rolloom.envs.math.verify import ANSWER_FORM, final_answer, same_answer
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style
 
@@ -21,6 +22,7 @@ class QuestionEnv(TextEnv):
     """Base of an environment that asks one question and checks the final answer."""
 
     max_turns = 1
+    step_deadline_s = QUEUE_S + WALL_S
 
     def question(self) -> str:
         """Return the question of `self.problem`."""
