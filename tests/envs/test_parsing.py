@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rolloom.envs.parsing import MAX_CHARS, MAX_TOOL_CALLS, parse_completion, render_call
 
 TAGS = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_end|>"]
-tricky = st.one_of(st.text(max_size=20), st.sampled_from([*TAGS, '"', "\\", "\ud800", "\u0000", "{}"]))
+tricky = st.one_of(st.text(max_size=20), st.sampled_from([*TAGS, '"', "\\", "\u0000", "{}"]))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | tricky,
     lambda children: st.lists(children, max_size=3) | st.dictionaries(tricky, children, max_size=3),
@@ -33,7 +33,10 @@ def test_rendered_calls_come_back_exactly(calls, reasoning, content):
 
 
 @given(
-    st.lists(st.one_of(st.sampled_from([*TAGS, '{"name": "f", "arguments": {}}', "7"]), tricky), max_size=12)
+    st.lists(
+        st.one_of(st.sampled_from([*TAGS, '{"name": "f", "arguments": {}}', "7", "\ud800"]), tricky),
+        max_size=12,
+    )
 )
 def test_any_text_parses_and_a_malformed_turn_offers_nothing(pieces):
     text = "".join(pieces)
@@ -63,8 +66,8 @@ def test_any_text_parses_and_a_malformed_turn_offers_nothing(pieces):
         ('<tool_call>{"name": "f", "arguments": {"a": -Infinity}}</tool_call>', "not JSON"),
         ('<tool_call>{"name": "f", "arguments": {"a": 0' + "9" * 10_000 + "}}</tool_call>", "not JSON"),
         ('<tool_call>{"name": "f", "arguments": {"a": ' + "9" * 10_000 + "}}</tool_call>", "not JSON"),
-        ("<tool_call>" + "[" * 90_000 + "</tool_call>", "not JSON"),
-        ('<tool_call>{"name": "f", "arguments": ' + '{"a":' * 30_000 + "</tool_call>", "not JSON"),
+        ("<tool_call>" + "[" * 90_000 + "</tool_call>", "nested deeper"),
+        ('<tool_call>{"name": "f", "arguments": ' + '{"a":' * 30_000 + "</tool_call>", "nested deeper"),
         (render_call("f", {}) * (MAX_TOOL_CALLS + 1), "more than"),
     ],
 )

@@ -12,6 +12,9 @@ from rolloom.envs.types import AssistantTurn, ToolCall
 
 MAX_CHARS = 200_000
 MAX_TOOL_CALLS = 32
+MAX_CALL_DEPTH = 64
+"""Brackets that a call's JSON may nest: what walks through arguments recurses."""
+
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
 
@@ -67,8 +70,13 @@ def _parse_body(text: str, reasoning: str, body: str) -> AssistantTurn:
 
 
 def _parse_call(raw: str) -> ToolCall | str:
+    if nesting(raw, MAX_CALL_DEPTH) > MAX_CALL_DEPTH:
+        return f"tool call is nested deeper than {MAX_CALL_DEPTH}"
     try:
-        value = json.loads(raw, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        value = json.loads(raw, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
+        if "\\u" in raw or not raw.isascii():
+            # No file, database or server takes a lone surrogate; here it is the policy's mistake.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         return f"tool call is not JSON: {str(error)[:80]}"
     if not isinstance(value, dict) or set(value) != {"name", "arguments"}:
@@ -79,14 +87,40 @@ def _parse_call(raw: str) -> ToolCall | str:
     return ToolCall(name, arguments)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def nesting(text: str, enough: int) -> int:
+    """Return how deep brackets nest in JSON, outside of strings; at most `enough + 1`."""
+    deepest = depth = 0
+    inside = escaped = False
+    for character in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                inside = False
+        elif character == '"':
+            inside = True
+        elif character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > enough:
+                break
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's pairs as a dict; `object_pairs_hook` of a strict reader."""
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("duplicate key in object")
     return value
 
 
-def _refuse_constant(name: str) -> Any:
+def refuse_constant(name: str) -> Any:
+    """Refuse NaN and the infinities; `parse_constant` of a strict reader."""
     raise ValueError(f"{name} is not JSON")
 
 

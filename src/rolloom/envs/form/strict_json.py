@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from rolloom.envs.parsing import nesting, refuse_constant, unique_keys
+
 MAX_ANSWER_CHARS = 20_000
 MAX_DEPTH = 64
 MAX_NUMBER = 10**15
@@ -22,11 +24,12 @@ def read_json(content: str) -> Any:
     if len(content) > MAX_ANSWER_CHARS:
         raise ValueError(f"longer than {MAX_ANSWER_CHARS} characters")
     text = unfenced(content.strip())
-    if _depth(text) > MAX_DEPTH:
+    if nesting(text, MAX_DEPTH) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     value = json.loads(
-        text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
-    )
+        text, object_pairs_hook=unique_keys, parse_constant=refuse_constant,
+        parse_int=_integer, parse_float=_number,
+    )  # fmt: skip
     json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is a ValueError too
     return value
 
@@ -37,39 +40,6 @@ def unfenced(text: str) -> str:
         return text
     first, _, rest = text.partition("\n")
     return rest[: -len(FENCE)] if first[len(FENCE) :].strip().lower() in ("", "json") else text
-
-
-def _depth(text: str) -> int:
-    """Return how deep brackets nest outside of strings."""
-    deepest = depth = 0
-    inside = escaped = False
-    for character in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("duplicate key")
-    return value
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _integer(digits: str) -> int:
