@@ -25,6 +25,11 @@ def safe_text(text: str, limit: int = MAX_TEXT_CHARS) -> str:
     return f"{text}... [{cut} more characters]" if cut > 0 else text
 
 
+def whole(text: str) -> str:
+    """Return text with `?` for each lone surrogate, which cannot be encoded or sent."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _harmless(character: str) -> bool:
     number = ord(character)
     if character in _KEPT_CONTROLS:

@@ -8,6 +8,7 @@ cookie.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import math
@@ -193,7 +194,8 @@ class NemoGymRows(_NemoGym):
         if turn.tool_calls and name != "tool_call":
             return 0.0
         try:
-            return float(RULES[name](turn, self.problem))
+            # In a thread: a comparison may wait for the verifier, and the loop is shared.
+            return float(await asyncio.to_thread(RULES[name], turn, self.problem))
         except KeyError as error:
             raise EnvError(f"rule {name}: the row has no {error}") from error
 
@@ -322,14 +324,18 @@ class NemoGymServer(_NemoGym, ToolEnv):
                 timeout=aiohttp.ClientTimeout(total=self.timeout_s),
             )
         try:
-            async with self._client.post(self.url + path, json=body) as answer:
+            sent = json.dumps(body).encode()
+            # A verifier sends back what it was sent: a long answer must not become an error.
+            most = MAX_ANSWER_BYTES + 2 * len(sent)
+            headers = {"Content-Type": "application/json"}
+            async with self._client.post(self.url + path, data=sent, headers=headers) as answer:
                 data = b""
-                while len(data) <= MAX_ANSWER_BYTES and (piece := await answer.content.readany()):
+                while len(data) <= most and (piece := await answer.content.readany()):
                     data += piece
         except (aiohttp.ClientError, TimeoutError) as error:
             raise EnvError(f"{self.url}{path}: {type(error).__name__}: {str(error)[:200]}") from error
-        if len(data) > MAX_ANSWER_BYTES:
-            raise EnvError(f"{self.url}{path}: an answer of more than {MAX_ANSWER_BYTES} bytes")
+        if len(data) > most:
+            raise EnvError(f"{self.url}{path}: expected an answer of at most {most} bytes, got more")
         return answer.status, data.decode("utf-8", "replace")
 
     async def _hang_up(self) -> None:

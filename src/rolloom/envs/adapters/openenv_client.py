@@ -16,10 +16,11 @@ from rolloom.envs import aio
 from rolloom.envs.adapters.gymnasium_env import Rule
 from rolloom.envs.base import TextEnv
 from rolloom.envs.errors import EnvError
-from rolloom.envs.text import safe_text
+from rolloom.envs.parsing import nesting, refuse_constant
+from rolloom.envs.text import safe_text, whole
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply
 
-MAX_ACTION_CHARS = 100_000
+MAX_ACTION_CHARS, MAX_DEPTH = 100_000, 64
 MAX_MESSAGE_BYTES = 16_000_000
 HIDDEN = ("done", "reward", "metadata")
 
@@ -156,13 +157,15 @@ class OpenEnvClient(TextEnv):
 
     def _action(self, turn: AssistantTurn) -> tuple[dict[str, Any], str]:
         """Return the action that a turn means, or what is wrong with it."""
-        content = turn.content.encode("utf-8", "replace").decode()
+        content = whole(turn.content)
         if turn.malformed is not None or turn.tool_calls or len(content) > MAX_ACTION_CHARS:
             return {}, "too long, a tool call, or not closed"
         if self._plain_field():
             return {self._plain_field(): content}, ""
         try:
-            action = json.loads(content, parse_constant=_refuse)
+            if nesting(content, MAX_DEPTH) > MAX_DEPTH:
+                return {}, f"nested deeper than {MAX_DEPTH}"
+            action = json.loads(content, parse_constant=refuse_constant)
         except (ValueError, RecursionError):
             return {}, "not JSON"
         if not isinstance(action, dict) or "metadata" in action:
@@ -236,7 +239,3 @@ class OpenEnvClient(TextEnv):
         """End the session and close the connection."""
         if self._client is not None:
             aio.spawn(self._leave()).result(self.timeout_s)
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)

@@ -11,6 +11,7 @@ from rolloom.envs.adapters import reasoning_gym_pool as pool
 from rolloom.envs.adapters.reasoning_gym_names import ANSWER_IN_PROMPT, CHANCE, CHUNKED, LEVELS
 from rolloom.envs.base import TextEnv
 from rolloom.envs.errors import EnvError, did_you_mean
+from rolloom.envs.text import whole
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Style
 
 FULL = 0.999
@@ -43,7 +44,8 @@ class ReasoningGymEnv(TextEnv):
         kwargs: arguments of `TextEnv`.
     """
 
-    step_deadline_s = 30.0
+    # Answers that take all their seconds queue for few processes: that must not end as a timeout.
+    step_deadline_s = 180.0
 
     def __init__(
         self, name: str = "", config: dict[str, Any] | None = None, partial: bool = False, **kwargs: Any
@@ -83,7 +85,7 @@ class ReasoningGymEnv(TextEnv):
         if turn.malformed is not None or turn.tool_calls or len(turn.content) > MAX_ANSWER_CHARS:
             return Reply(done=True, components={"correct": 0.0, "score": 0.0})
         job = {"what": "score", "place": self._place, "chunked": CHUNKED.get(self.name, 0)}
-        answer = turn.content.encode("utf-8", "replace").decode()  # no lone surrogates
+        answer = whole(turn.content)
         try:
             score = pool.call({**job, "answer": answer, "entry": self._entry}, SCORE_S)["score"]
         except pool.TimedOut:

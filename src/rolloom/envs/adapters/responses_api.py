@@ -8,6 +8,7 @@ from typing import Any
 
 from rolloom.envs.errors import EnvError
 from rolloom.envs.parsing import render_call
+from rolloom.envs.text import whole
 from rolloom.envs.types import AssistantTurn, Message, Messages, ToolSpec
 
 ROLES = {"developer": "system"}
@@ -101,11 +102,11 @@ def output_items(turn: AssistantTurn, number: int) -> list[dict[str, Any]]:
     """
     items: list[dict[str, Any]] = []
     if turn.reasoning:
-        summary = [{"type": "summary_text", "text": _whole(turn.reasoning)}]
+        summary = [{"type": "summary_text", "text": whole(turn.reasoning)}]
         items.append({"id": f"rs_{number}", "type": "reasoning", "summary": summary})
     content = turn.content if turn.malformed is None else turn.text
     if content or not turn.tool_calls:
-        part = {"type": "output_text", "text": _whole(content), "annotations": []}
+        part = {"type": "output_text", "text": whole(content), "annotations": []}
         items.append(
             {
                 "id": f"msg_{number}",
@@ -122,7 +123,7 @@ def output_items(turn: AssistantTurn, number: int) -> list[dict[str, Any]]:
                 "id": f"fc_{number}_{index}",
                 "type": "function_call",
                 "call_id": name,
-                "name": _whole(call.name),
+                "name": whole(call.name),
                 "arguments": json.dumps(call.arguments),
                 "status": "completed",
             }
@@ -152,8 +153,3 @@ def response(output: Iterable[dict[str, Any]], tools: Sequence[Any]) -> dict[str
         "tool_choice": "auto",
         "tools": list(tools),
     }
-
-
-def _whole(text: str) -> str:
-    """Return text without lone surrogates, which no JSON server reads."""
-    return text.encode("utf-8", "replace").decode()

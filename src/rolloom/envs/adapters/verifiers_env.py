@@ -23,7 +23,7 @@ from rolloom.envs.adapters.rows import Rows
 from rolloom.envs.base import TextEnv
 from rolloom.envs.errors import EnvError
 from rolloom.envs.parsing import render_call
-from rolloom.envs.text import safe_text
+from rolloom.envs.text import safe_text, whole
 from rolloom.envs.types import AssistantTurn, Message, Messages, Reply, Split, ToolSpec
 
 
@@ -189,7 +189,7 @@ def _trace(task: Any, prompt: Messages, turn: AssistantTurn) -> Any:
 
     kinds = {"system": vf.SystemMessage, "user": vf.UserMessage, "assistant": vf.AssistantMessage}
     messages = [kinds[message["role"]](content=message["content"]) for message in prompt]
-    said = vf.AssistantMessage(content=turn.content, reasoning_content=turn.reasoning or None)
+    said = vf.AssistantMessage(content=whole(turn.content), reasoning_content=whole(turn.reasoning) or None)
     nodes = [
         vf.MessageNode(parent=index - 1 if index else None, message=message, sampled=message is said)
         for index, message in enumerate([*messages, said])
@@ -379,8 +379,8 @@ def _client(episode: _Episode) -> Any:
             for i, call in enumerate(turn.tool_calls)
         ]
         message = types.ResponseMessage(
-            content=turn.content if turn.malformed is None else "",
-            reasoning_content=turn.reasoning or None,
+            content=whole(turn.content) if turn.malformed is None else "",
+            reasoning_content=whole(turn.reasoning) or None,
             tool_calls=calls or None,
             finish_reason="tool_calls" if calls else "stop",
             is_truncated=False,
