@@ -26,6 +26,7 @@ from rolloom.envs.types import Message
 
 CHAIN, LOOKUP = "math/affine_chain-v0", "tools/lookup-v0"
 TOKEN = "token-of-the-tests"
+SERVE = (sys.executable, "-m", "rolloom.rollout.cli", "envs", "serve")
 
 
 class Odd(TextEnv):
@@ -353,7 +354,7 @@ def test_the_command_prints_its_token_once_and_stops_gracefully(tmp_path):
     )
     environ = {name: value for name, value in os.environ.items() if name != "ROLLOOM_SERVE_TOKEN"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "rolloom.envs.serve", "noted/chain-v0", "--port=0", f"--import={script}"],
+        [*SERVE, "noted/chain-v0", "--port=0", f"--import={script}"],
         stdout=subprocess.PIPE, text=True, env=environ | {"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     try:
@@ -378,7 +379,7 @@ def test_the_command_prints_its_token_once_and_stops_gracefully(tmp_path):
 
 def test_an_address_that_is_taken_is_told(shared):
     done = subprocess.run(
-        [sys.executable, "-m", "rolloom.envs.serve", CHAIN, "--port", str(shared.port)],
+        [*SERVE, CHAIN, "--port", str(shared.port)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "cannot be bound" in done.stderr

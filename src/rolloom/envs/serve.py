@@ -41,8 +41,9 @@ __all__ = ["RemoteEnv", "Server", "serve"]
 
 T = TypeVar("T")
 TOKEN_VARIABLE = "ROLLOOM_SERVE_TOKEN"
-MAX_BODY_BYTES = 4 * MAX_CHARS + 4_096
-"""A completion of the longest kind that is read, each character four bytes."""
+MAX_BODY_BYTES = 12 * MAX_CHARS + 4_096
+"""A completion of the longest kind that is read, each character two escapes (`\\ud83d\\ude00`): however bad
+an answer is, it must not become an error."""
 
 MAX_ERROR_CHARS = 500
 MAX_STUCK = 8
