@@ -14,8 +14,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -23,7 +21,7 @@ from pathlib import Path
 
 from rolloom.envs.errors import EnvError, SandboxError
 from rolloom.envs.sandbox import confine
-from rolloom.envs.sandbox.zygote import OPT_OUT_HINT, resolve_levels
+from rolloom.envs.sandbox.zygote import Zygote, resolve_levels
 
 SERVER = Path(__file__).with_name("verifier_server.py")
 PACKAGES = ("math_verify", "latex2sympy2_extended", "antlr4", "sympy", "mpmath")
@@ -44,87 +42,18 @@ class _Killed(Exception):
     """A worker or its server was killed from outside: the comparison can be done again."""
 
 
-class _Server:
-    """One running fork server.
+def _start_server() -> Zygote:
+    """Start a fork server with math-verify.
 
     Raises:
         SandboxError: it did not start, or no isolation holds on this machine.
     """
-
-    def __init__(self) -> None:
-        if sys.platform != "linux":
-            raise SandboxError(f"verifying answers needs Linux, this is {sys.platform}")
-        levels = resolve_levels(None)
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        started: list[subprocess.Popen[bytes] | OSError] = []
-        self._ended, ready = threading.Event(), threading.Event()
-        # PDEATHSIG fires when the *thread* that started a process ends: this thread outlives all callers.
-        threading.Thread(
-            target=self._keep, args=(theirs, levels, started, ready), name="verifier-keeper", daemon=True
-        ).start()
-        ready.wait()
-        if isinstance(started[0], OSError):
-            self.control.close()
-            raise SandboxError(f"the verifier did not start: {started[0]}") from started[0]
-        self.pid = started[0].pid
-        self._greet(levels)
-
-    def _keep(
-        self,
-        theirs: socket.socket,
-        levels: tuple[str, ...],
-        started: list[subprocess.Popen[bytes] | OSError],
-        ready: threading.Event,
-    ) -> None:
-        command = [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", str(SERVER), str(theirs.fileno())]
-        command += [str(os.getpid()), ",".join(levels), str(WORKER_CPU_S), str(MEMORY_MB)]
-        try:
-            command += [str(Path(confine.__file__).parent), *_package_folders()]
-            process = subprocess.Popen(
-                command,
-                env={"PYTHONHASHSEED": "0"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        except OSError as error:
-            started.append(error)
-            ready.set()
-            return
-        finally:
-            theirs.close()
-        started.append(process)
-        ready.set()
-        process.wait()
-        self._ended.set()
-
-    def _greet(self, levels: tuple[str, ...]) -> None:
-        self.control.settimeout(START_TIMEOUT_S)
-        line = b""
-        try:
-            while not line.endswith(b"\n"):
-                chunk = self.control.recv(4096)
-                if not chunk:
-                    raise SandboxError(f"the verifier (pid {self.pid}) died while starting")
-                line += chunk
-        except OSError as error:
-            self.control.close()
-            raise SandboxError(f"the verifier gave no greeting: {error}") from error
-        self.control.settimeout(None)
-        greeting = json.loads(line)
-        self.isolation = greeting["isolation"]
-        if self.isolation is None:
-            self.control.close()
-            raise SandboxError(
-                f"no isolation of {', '.join(levels)} works here: {'; '.join(greeting['wrong'])}; "
-                f"{OPT_OUT_HINT}"
-            )
-
-    @property
-    def alive(self) -> bool:
-        """False once the process has ended."""
-        return not self._ended.is_set()
+    try:
+        folders = _package_folders()
+    except OSError as error:
+        raise SandboxError(f"the verifier did not start: {error}") from error
+    settings = (str(WORKER_CPU_S), str(MEMORY_MB), str(Path(confine.__file__).parent), *folders)
+    return Zygote(resolve_levels(None), SERVER, settings, "the verifier", START_TIMEOUT_S)
 
 
 def _package_folders() -> list[str]:
@@ -147,11 +76,11 @@ class _Worker:
         SandboxError: it could not be confined.
     """
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: Zygote) -> None:
         self.server, self.answers, self.cpu_s = server, 0, 0.0
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            socket.send_fds(server.control, [b"w"], [theirs.fileno()])
+            server.submit([theirs.fileno()], b"w")
         except OSError as error:
             self.close()
             raise _Killed from error
@@ -243,7 +172,7 @@ class Verifier:
 
     def __init__(self, size: int = SIZE) -> None:
         self.size = size
-        self._server: _Server | None = None
+        self._server: Zygote | None = None
         self._idle: list[_Worker] = []
         self._busy = 0
         self._free = threading.Condition()
@@ -320,13 +249,13 @@ class Verifier:
         with self._starting:
             if self._server is None or not self._server.alive:
                 if self._server:
-                    self._server.control.close()
-                self._server = _Server()
+                    self._server.close()
+                self._server = _start_server()
             server = self._server
         try:
             return _Worker(server)
         except _Killed:
-            server._ended.wait(timeout=1.0)
+            server.wait_ended(1.0)
             raise
 
     def pids(self) -> list[int]:
@@ -341,7 +270,7 @@ class Verifier:
                 worker.close()
             self._idle.clear()
             if self._server:
-                self._server.control.close()
+                self._server.close()
                 self._server = None
 
 
@@ -360,7 +289,7 @@ def _forget() -> None:
     for worker in old._idle:
         worker.close()
     if old._server:
-        old._server.control.close()
+        old._server.close()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -28,8 +28,10 @@ class Zygote:
 
     Args:
         levels: to try, best first.
-        program: what to run: the fork server of code, or the keeper server of workspaces.
+        program: what to run: the fork server of code, the keeper server of workspaces, or the verifier's.
         settings: further arguments of it.
+        name: what errors call it.
+        start_timeout_s: seconds until it has to be ready.
 
     Attributes:
         isolation: the level its runs get.
@@ -40,13 +42,18 @@ class Zygote:
     """
 
     def __init__(
-        self, levels: tuple[str, ...], program: Path = FORK_SERVER, settings: tuple[str, ...] = ()
+        self,
+        levels: tuple[str, ...],
+        program: Path = FORK_SERVER,
+        settings: tuple[str, ...] = (),
+        name: str = "the sandbox's fork server",
+        start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         if sys.platform != "linux":
             raise SandboxError(
-                f"the sandbox needs Linux, this is {sys.platform}; run rolloom in a Linux container"
+                f"{name} needs Linux, this is {sys.platform}; run rolloom in a Linux container"
             )
-        self._program, self._settings = program, settings
+        self._program, self._settings, self.name = program, settings, name
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._ended = threading.Event()
         started: list[subprocess.Popen[bytes] | OSError] = []
@@ -59,9 +66,9 @@ class Zygote:
         ready.wait()
         if isinstance(started[0], OSError):
             self._control.close()
-            raise SandboxError(f"the sandbox's fork server did not start: {started[0]}") from started[0]
+            raise SandboxError(f"{name} did not start: {started[0]}") from started[0]
         self.pid = started[0].pid
-        self.isolation = self._greeting(levels)
+        self.isolation = self._greeting(levels, start_timeout_s)
 
     def _keep(
         self,
@@ -102,18 +109,18 @@ class Zygote:
         process.wait()
         self._ended.set()
 
-    def _greeting(self, levels: tuple[str, ...]) -> str:
-        self._control.settimeout(START_TIMEOUT_S)
+    def _greeting(self, levels: tuple[str, ...], timeout_s: float) -> str:
+        self._control.settimeout(timeout_s)
         line = b""
         try:
             while not line.endswith(b"\n"):
                 chunk = self._control.recv(4096)
                 if not chunk:
-                    raise SandboxError(f"the sandbox's fork server (pid {self.pid}) died while starting")
+                    raise SandboxError(f"{self.name} (pid {self.pid}) died while starting")
                 line += chunk
         except OSError as error:
             self.close()
-            raise SandboxError(f"the sandbox's fork server gave no greeting: {error}") from error
+            raise SandboxError(f"{self.name} gave no greeting: {error}") from error
         self._control.settimeout(None)
         greeting = json.loads(line)
         if greeting["isolation"] is None:
@@ -129,9 +136,9 @@ class Zygote:
         """False once the process has ended."""
         return not self._ended.is_set()
 
-    def wait_ended(self) -> None:
+    def wait_ended(self, timeout_s: float = 5.0) -> None:
         """Wait for a server that refused a request to be gone."""
-        self._ended.wait(timeout=5.0)
+        self._ended.wait(timeout=timeout_s)
 
     def submit(self, descriptors: list[int], message: bytes = b"r") -> None:
         """Hand over one request: for a run its job, result pipe, output pipe, run socket, and its lengths.
