@@ -125,6 +125,7 @@ OPERATIONS = (
             dense("one token", 2, 1, 4, 16, 2, 16, carried=True),
             dense("63 tokens, 4 groups", 1, 63, 4, 16, 4, 16),
             dense("2 x 130 tokens, 1 group, narrow", 2, 130, 4, 3, 1, 5, carried=True),
+            dense("35 tokens, wide state", 1, 35, 2, 16, 1, 80, carried=True),
             dense("500 tokens, 2 groups, strided", 1, 500, 2, 16, 2, 20, carried=True, strided=True),
         ),
         shapes=(

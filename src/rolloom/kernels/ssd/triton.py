@@ -179,7 +179,8 @@ class _Scan(torch.autograd.Function):
         launch(
             kernels.inputs_backward, grid, x.device,
             x, B, C, A, D, dy, steps, cum, entering, leaving, dots, d_x, d_dt, d_scores, d_a, d_d, plan.table,
-            *strides, *sizes, dots.shape[2], RATIO=ratio, BD=_power(dots.shape[2]), **plan.tiles(),
+            *strides, *sizes, dots.shape[2], RATIO=ratio, BD=_power(dots.shape[2]),
+            BK=min(64, plan.padded[1]), **plan.tiles(),
         )  # fmt: skip
         blocks = ratio // plan.heads
         stored = _stored(B) if blocks == 1 else torch.float32

@@ -144,7 +144,7 @@ def scan_chunks(
 def inputs_backward(
     x, b, c, A, D, dy, steps, cum, entering, leaving, dots, dx, ddt, d_scores, da, dd, table,
     x_t, x_h, x_p, b_t, b_g, b_n, c_t, c_g, c_n, dy_t, dy_h, dy_p,
-    H, P, N, BLOCKS, RATIO: tl.constexpr, HEADS: tl.constexpr, BD: tl.constexpr,
+    H, P, N, BLOCKS, RATIO: tl.constexpr, HEADS: tl.constexpr, BD: tl.constexpr, BK: tl.constexpr,
     Q: tl.constexpr, BP: tl.constexpr, BN: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Write the gradients of a chunk's x and dt, of C B^T, and of A and D in parts.
@@ -158,18 +158,16 @@ def inputs_backward(
         return
     head = block * HEADS
     group = head // RATIO
-    q, p, n = tl.arange(0, Q), tl.arange(0, BP), tl.arange(0, BN)
+    q, p, n = tl.arange(0, Q), tl.arange(0, BP), tl.arange(0, BK)
     t = start + q
-    read_QN = (t < real)[:, None] & (n < N)[None, :]
     read_QP = (t < real)[:, None] & (p < P)[None, :]
-    read_PN = (p < P)[:, None] & (n < N)[None, :] & (real > start)
-    b_QN = tl.load(b + start * b_t + group * b_g + (q[:, None] * b_t + n[None, :] * b_n), read_QN, 0.0).to(
-        DOT
-    )
-    c_QN = tl.load(c + start * c_t + group * c_g + (q[:, None] * c_t + n[None, :] * c_n), read_QN, 0.0).to(
-        DOT
-    )
-    scores = _dot(c_QN, tl.trans(b_QN), DOT)
+    b_at = b + start * b_t + group * b_g + (q[:, None] * b_t + n[None, :] * b_n)
+    c_at = c + start * c_t + group * c_g + (q[:, None] * c_t + n[None, :] * c_n)
+    scores = tl.zeros((Q, Q), tl.float32)
+    for j in range(0, BN, BK):
+        read_QK = (t < real)[:, None] & (j + n < N)[None, :]
+        c_QK = tl.load(c_at + j * c_n, read_QK, 0.0)
+        scores += _dot(c_QK, tl.trans(tl.load(b_at + j * b_n, read_QK, 0.0)), DOT)
     past = q[:, None] >= q[None, :]
     summed = tl.zeros((Q, Q), tl.float32)
     for i in range(HEADS):
@@ -183,15 +181,20 @@ def inputs_backward(
         dy_QP = tl.load(
             dy + start * dy_t + h * dy_h + (q[:, None] * dy_t + p[None, :] * dy_p), read_QP, 0.0
         ).to(tl.float32)
-        at_PN = (k * H + h) * P * N + (p[:, None] * N + n[None, :])
 
-        # y = C state exp(cum): of cum.
-        in_PN = tl.load(entering + at_PN, read_PN, 0.0).to(DOT)
-        read = tl.sum(dy_QP * _dot(c_QN, tl.trans(in_PN), DOT), 1) * tl.exp(cum_Q)
-        d_decay = tl.cumsum(read, 0, reverse=True)
-        # The leaving state: of x dt, of cum.
-        out_PN = tl.load(leaving + at_PN, read_PN, 0.0).to(DOT)
-        du_QP = _dot(b_QN, tl.trans(out_PN), DOT) * tl.exp(last - cum_Q)[:, None]
+        # y = C state exp(cum): of cum. The leaving state: of x dt, of cum. By BK columns: registers are few.
+        read_states = tl.zeros((Q, BP), tl.float32)
+        du_QP = tl.zeros((Q, BP), tl.float32)
+        at_PK = (k * H + h) * P * N + (p[:, None] * N + n[None, :])
+        for j in range(0, BN, BK):
+            read_QK = (t < real)[:, None] & (j + n < N)[None, :]
+            read_PK = (p < P)[:, None] & (j + n < N)[None, :] & (real > start)
+            in_PK = tl.load(entering + at_PK + j, read_PK, 0.0)
+            read_states += _dot(tl.load(c_at + j * c_n, read_QK, 0.0), tl.trans(in_PK), DOT)
+            out_PK = tl.load(leaving + at_PK + j, read_PK, 0.0)
+            du_QP += _dot(tl.load(b_at + j * b_n, read_QK, 0.0), tl.trans(out_PK), DOT)
+        d_decay = tl.cumsum(tl.sum(dy_QP * read_states, 1) * tl.exp(cum_Q), 0, reverse=True)
+        du_QP *= tl.exp(last - cum_Q)[:, None]
         kept = tl.sum(du_QP * x_QP, 1) * step_Q
         part = tl.arange(0, BD)
         dot_at = dots + (k * H + h) * BLOCKS + part
