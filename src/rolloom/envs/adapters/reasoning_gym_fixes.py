@@ -200,7 +200,10 @@ def score(made: Any, name: str, answer: str, entry: dict[str, Any]) -> float:
         return 0.0
     try:
         return float(made.score_answer(answer=answer, entry=entry))
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+    except (
+        ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError,
+        ValueError,
+    ):  # fmt: skip
         return 0.0  # scorers that were not written for answers of this kind
 
 
