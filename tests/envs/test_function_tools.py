@@ -195,26 +195,30 @@ def test_a_tool_with_a_schema_of_its_own():
 def test_regular_expressions_of_a_schema_are_not_run():
     schema = {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^(a+)+$"}}}
     made = schema_tool(ToolSpec("find", "", schema), print)
-    started = time.monotonic()
+    # With the pattern this would take hours.
     assert made.check({"pattern": "a" * 40 + "!"})
-    assert time.monotonic() - started < 1
     with pytest.raises(ToolError, match="does not fit the schema"):
         made.check({"pattern": 1})
 
 
 class Waiting(Desk):
-    """Waits in a tool."""
+    """Waits in a tool; counts how many wait at once."""
+
+    waiting = most = 0
 
     @tool
     async def wait(self, seconds: float) -> str:
         """Wait."""
+        Waiting.waiting += 1
+        Waiting.most = max(Waiting.most, Waiting.waiting)
         await asyncio.sleep(seconds)
+        Waiting.waiting -= 1
         return "done"
 
 
 def test_environments_that_wait_share_one_loop():
     envs = [Waiting() for _ in range(100)]
-    started = time.monotonic()
+    Waiting.most = 0
 
     async def one(env: Waiting, seed: int) -> str:
         await env.areset(seed=seed)
@@ -223,18 +227,18 @@ def test_environments_that_wait_share_one_loop():
 
     futures = [aio.spawn(one(env, seed)) for seed, env in enumerate(envs)]
     assert {future.result(20) for future in futures} == {"done"}
-    assert time.monotonic() - started < 10  # one after another they would take 20 s
+    assert Waiting.most > 1
 
 
-@pytest.mark.parametrize(("parallel", "least", "most"), [(False, 0.8, 30.0), (True, 0.2, 0.75)])
-def test_calls_of_one_turn_wait_together_only_where_asked(parallel, least, most):
+@pytest.mark.parametrize(("parallel", "most"), [(False, 1), (True, 4)])
+def test_calls_of_one_turn_wait_together_only_where_asked(parallel, most):
     env = Waiting()
     env.parallel_calls = parallel
     env.reset(seed=0)
-    started = time.monotonic()
+    Waiting.waiting = Waiting.most = 0
     messages, *_ = env.step(render_call("wait", {"seconds": 0.2}) * 4)
     assert [m["content"] for m in messages] == ["done"] * 4
-    assert least <= time.monotonic() - started < most
+    assert Waiting.most == most
 
 
 def test_a_wait_is_cancelled_with_its_future():

@@ -149,10 +149,8 @@ def test_a_server_that_died_while_idle_is_replaced_for_the_next_episode(monkeypa
 def test_a_call_that_takes_too_long_is_an_environment_error():
     with made(call_timeout_s=0.3, session="process") as env:
         env.reset(seed=0)
-        start = time.monotonic()
         with pytest.raises(EnvError, match=r"wait took longer than 0\.3 s"):
-            env.step(render_call("wait", {"seconds": 60}))
-        assert time.monotonic() - start < 3
+            env.step(render_call("wait", {"seconds": 600}))
 
 
 def described(schema: dict) -> Any:
@@ -169,9 +167,8 @@ def test_a_servers_schema_is_checked_and_its_patterns_are_left_to_it():
     tool = _as_tool(described(schema), lambda title: title)
     assert tool.spec.parameters["properties"] == {"title": {"type": "string", "pattern": "^(a+)+$"}}
     assert "<think>" not in tool.spec.description and "\u202e" not in tool.spec.description
-    start = time.perf_counter()
+    # With the pattern this would never end.
     assert tool.check({"title": "a" * 4_000 + "!"}) == {"title": "a" * 4_000 + "!"}
-    assert time.perf_counter() - start < 0.1
     with pytest.raises(ToolError, match="title"):
         tool.check({"title": 1})
     local = {"type": "object", "$defs": {"t": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/t"}}}

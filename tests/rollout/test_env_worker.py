@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_envs import CHAT, FAULT, PARITY, WAITING, Waiting
+from fault_envs import CHAT, FAULT, PARITY, WAITING, Chat, Waiting
 from small_runs import Bench
 
 from rolloom.configs.schema import RewardConfig, TrainerConfig
@@ -59,10 +59,8 @@ def test_a_hanging_environment_is_timed_out_and_its_thread_replaced(bench: MakeB
     made = bench(
         {FAULT: {"how": "hangs"}}, max_attempts=1, env_threads=2, step_deadline_s=0.4, episode_deadline_s=20.0
     )
-    started = time.monotonic()
     # More hanging episodes than threads: without replacements the last ones could not even begin.
     trajectories = made.run(FAULT, FAULT, FAULT, PARITY, samples=2)
-    assert time.monotonic() - started < 8
     assert [t.stop for t in trajectories[:6]] == [StopReason.ENV_TIMEOUT] * 6
     assert all("step_deadline_s=0.4" in t.error for t in trajectories[:6])
     assert all(t.score is not None for t in trajectories[6:])
@@ -82,6 +80,7 @@ def test_an_episode_that_ends_while_its_environment_hangs_costs_no_thread(bench:
 
 def test_fast_episodes_overtake_a_slow_environment_whose_steps_overlap(bench: MakeBench) -> None:
     made = bench({CHAT: {"seconds": 0.5}}, env_threads=8, max_new_tokens=200)
+    Chat.most = 0
     tasks = [
         Task(CHAT, "train", 1, 1),
         Task(PARITY, "train", 1, 2),
@@ -89,16 +88,11 @@ def test_fast_episodes_overtake_a_slow_environment_whose_steps_overlap(bench: Ma
     ]
     batch = made.scheduler.assignments(tasks, 6, "mixed", 1.0)
     made.worker.submit("driver", batch)
-    started, order, slow_turns = time.monotonic(), [], 0
+    order: list[str] = []
     while len(order) < len(batch):
-        for trajectory in made.worker.collect("driver", 1.0):
-            order.append(trajectory.assignment.task.env_id)
-            slow_turns += trajectory.turns if trajectory.assignment.task.env_id == CHAT else 0
-    spent = time.monotonic() - started
+        order += [trajectory.assignment.task.env_id for trajectory in made.worker.collect("driver", 1.0)]
     assert order[-6:] == [CHAT] * 6
-    assert slow_turns >= 12
-    # One after another, the slow replies alone would take half a second each.
-    assert spent < 0.5 * slow_turns * 0.6
+    assert Chat.most > 1
 
 
 def test_a_passing_failure_is_retried_with_another_seed(bench: MakeBench, tmp_path: Path) -> None:
@@ -245,12 +239,9 @@ def test_replies_of_another_shape_are_refused(
 
 def test_awaited_steps_overlap_without_threads(bench: MakeBench) -> None:
     made = bench({WAITING: {"seconds": 0.3}}, env_threads=1, slots=64, max_new_tokens=4)
-    made.run(WAITING, samples=1, batch="first")
-    started = time.monotonic()
+    Waiting.most = 0
     trajectories = made.run(WAITING, samples=40)
-    # One after another, each first turn that was not cut off would take 0.3 s.
-    answered = sum(len(t.messages) > 2 or t.stop is StopReason.DONE for t in trajectories)
-    assert time.monotonic() - started < max(2.0, 0.3 * answered)
+    assert Waiting.most > 4
     assert not any(t.failed for t in trajectories)
     assert made.worker.status()["threads"] == 1
 
@@ -276,9 +267,7 @@ def test_a_step_that_blocks_the_loop_costs_the_loop_and_the_others_are_retried(
     counter = tmp_path / "failures"
     kwargs = {"how": "blocks", "times": 1, "counter": str(counter), "seconds": 0.2}
     made = bench({WAITING: kwargs}, step_deadline_s=0.5, max_attempts=3, max_new_tokens=200)
-    started = time.monotonic()
     trajectories = made.run(WAITING, PARITY, samples=4)
-    assert time.monotonic() - started < 15
     assert all(t.score is not None for t in trajectories)
     assert made.worker.status()["loops_written_off"] == 1
     attempts = [t.assignment.attempt for t in trajectories if t.assignment.task.env_id == WAITING]

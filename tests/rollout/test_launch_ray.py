@@ -89,20 +89,17 @@ def test_a_killed_actor_ends_the_run_with_its_name_and_resume_goes_on(
     # Slow enough for a step to be under way when the blow falls.
     config.envs = [EnvConfig(id=CHAT, kwargs={"seconds": 0.3}), EnvConfig(id=PARITY)]
     run = RunDir(Path(config.runs_dir) / "small")
-    struck: list[float] = []
 
     def strike() -> None:
         while not logged_steps(run.root):
             time.sleep(0.01)
         time.sleep(0.1)
-        struck.append(time.monotonic())
         ray.kill(actor(f"small-{victim}-"), no_restart=True)
 
     thread = threading.Thread(target=strike)
     thread.start()
     with pytest.raises(ActorLostError, match=f"{victim} is gone.*killed by"):
         train(config)
-    assert time.monotonic() - struck[0] < 8
     thread.join()
     # Going on in one process shows that nothing of the run depends on where it ran, and is quicker to test.
     config.local = True
@@ -121,10 +118,8 @@ def test_an_environment_that_ends_its_process_is_named_by_its_worker(
         scheduler = Scheduler(cluster.workers, cluster.engines, config.rollout, seed=1)
         fine, fatal = Task(PARITY, "train", 1, 1), Task(FAULT, "train", 1, 1)
         assert all(t.score is not None for t in scheduler.run(scheduler.assignments([fine] * 2, 4, "a", 1.0)))
-        started = time.monotonic()
         with pytest.raises(ActorLostError, match="env-worker-1 is gone"):
             scheduler.run(scheduler.assignments([fine, fatal], 4, "b", 1.0))
-        assert time.monotonic() - started < 8
         assert cluster.workers[0].call("status").result(10)["queued"] == 0
     finally:
         cluster.stop()

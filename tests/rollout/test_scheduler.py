@@ -160,10 +160,8 @@ def test_a_stall_names_every_part_and_what_is_missing() -> None:
         "engine-0", lambda new: [], EngineError("the engine's loop stopped:\nFile x\nMemoryError: full")
     )
     made = scheduler([stuck], [dead], stall_s=0.3)
-    started = time.monotonic()
     with pytest.raises(StallError) as stall:
         made.run(made.assignments(tasks(1), 2, "step-9", 1.0))
-    assert time.monotonic() - started < 5
     text = str(stall.value)
     assert "stall_s=0.3 s; 2 are missing" in text
     assert "env-worker-0: {'waits_on': {'engine engine-0': 2}}" in text
