@@ -205,7 +205,8 @@ def test_the_command_runs_what_it_is_asked_for_and_a_quick_run_keeps_nothing(
 def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         everything.main(["trian"])
-    assert "expected one of rollout, train, envs, rollout_envs, kernels, got 'trian'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "expected one of rollout, train, envs, rollout_envs, kernels, got 'trian'" in told
 
 
 def test_no_figure_without_parity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def measure(bench: Bench) -> None:
 def _measure_instant(bench: Bench, peer: Peer | None, turns: int, concurrent: int) -> None:
     case = f"{concurrent} concurrent, {turns} turn{'s' if turns > 1 else ''}, instant model"
     ours = OurSide(policy_directory(POLICY), tasks.SYNC, {"turns": turns}, concurrent, SIBLINGS)
-    episodes = max(concurrent, EPISODES[turns])
+    episodes = concurrent if bench.quick else max(concurrent, EPISODES[turns])
 
     def mine(index: int) -> Rates:
         seconds, done = ours.run(episodes)
