@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import sys
 from pathlib import Path
@@ -30,12 +32,18 @@ def broken(monkeypatch: pytest.MonkeyPatch):
         registry.register_spec(spec)
 
 
+@functools.cache
+def checked(name: str) -> Card:
+    """Return the card of a broken environment, checked once."""
+    return check(f"broken/{name}-v0", seconds=SECONDS)
+
+
 def findings(card: Card, grade: str) -> dict[str, str]:
     return {finding.name: finding.text for finding in card.findings if finding.grade == grade}
 
 
 def test_a_sound_environment_gets_an_a():
-    card = check("broken/sound-v0", seconds=SECONDS)
+    card = checked("sound")
     assert (card.grade, card.passed, card.reasons) == ("A", True, [])
     names = {finding.name for finding in card.findings}
     assert names == {
@@ -68,14 +76,14 @@ def test_a_sound_environment_gets_an_a():
     ],
 )
 def test_a_broken_environment_fails_for_its_own_reason(name: str, check_name: str, reason: str):
-    card = check(f"broken/{name}-v0", seconds=SECONDS)
+    card = checked(name)
     assert card.grade == "F" and not card.passed
     assert reason in findings(card, "fail")[check_name]
 
 
 @pytest.mark.parametrize("name", ["gold", "leaks", "constant"])
 def test_nothing_else_is_wrong_with_it(name: str):
-    failed = set(findings(check(f"broken/{name}-v0", seconds=SECONDS), "fail"))
+    failed = set(findings(checked(name), "fail"))
     # What leaks is also paid to whoever copies it.
     assert (
         failed
@@ -97,12 +105,12 @@ def test_an_unknown_id_is_answered():
 
 
 def test_the_card_is_json_and_a_page_that_nothing_breaks_out_of():
-    card = check("broken/sound-v0", seconds=SECONDS)
+    card = copy.deepcopy(checked("sound"))
     told = json.loads(json.dumps(card.to_dict()))
     assert told["grade"] == "A" and told["findings"][0]["name"] == "gold"
     card.example.append({"role": "assistant", "content": "</pre><script>alert(1)</script>\x1b[2J"})
     card.description = "<img src=x>"
-    text = page([card, check("broken/leaks-v0", seconds=SECONDS)])
+    text = page([card, checked("leaks")])
     assert "<script" not in text and "<img" not in text and "\x1b" not in text
     assert "default-src 'none'" in text and 'href="#broken-leaks-v0"' in text
 

@@ -240,8 +240,8 @@ def test_what_an_interrupted_batch_leaves_in_the_engine_does_not_reach_the_next(
 def test_a_turn_puts_the_stall_off_and_so_does_an_environment_that_allows_more(
     bench: Callable[..., Bench],
 ) -> None:
-    # Three turns of 0.5 s each: no rollout ends within stall_s, yet something moves.
-    made = bench({CHAT: {"seconds": 0.5}}, stall_s=0.8, max_new_tokens=200)
+    # Three turns of 0.6 s each: no rollout ends within stall_s, yet something moves.
+    made = bench({CHAT: {"seconds": 0.6}}, stall_s=1.6, max_new_tokens=200)
     assert not any(t.failed for t in made.run(CHAT, samples=2))
     # One step longer than stall_s, which the mixture allows this environment.
     made = bench({CHAT: {"seconds": 1.5}}, stall_s=0.8, step_deadline_s=0.7, max_new_tokens=200)
