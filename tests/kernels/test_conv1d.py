@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from rolloom.kernels.conv1d.op import causal_conv1d, causal_conv1d_update
+from rolloom.kernels.dispatch import UnsupportedError
 
 CHANNELS = 6
 
@@ -30,7 +33,7 @@ def test_equals_torch_conv1d_with_gradients(length: int, width: int, biased: boo
     grads = []
     for function in (causal_conv1d, plain):
         leaves = [t.requires_grad_() for t in inputs(length, width, biased) if t is not None]
-        out = function(*leaves, *(() if biased else (None,)))
+        out = function(leaves[0], leaves[1], leaves[2] if biased else None)
         out.square().sum().backward()
         grads.append([out.detach(), *[t.grad for t in leaves]])
     for ours, theirs in zip(*grads, strict=True):
@@ -69,3 +72,66 @@ def test_poisoned_padding_stays_on_the_right() -> None:
 def test_empty_sequence() -> None:
     x, weight, bias = inputs(0, 4)
     assert causal_conv1d(x, weight, bias).shape == (3, 0, CHANNELS)
+
+
+def packed_inputs(lengths: list[int]):
+    """x `[1, T, C]`, weight, bias, states `[S, 3, C]` and where the sequences start and end."""
+    x, weight, bias = inputs(sum(lengths), 4, batch=1)
+    assert bias is not None
+    g = torch.Generator().manual_seed(7)
+    states = torch.randn(len(lengths), 3, CHANNELS, generator=g, dtype=torch.float64)
+    return x, weight, bias, states, torch.tensor([0, *lengths]).cumsum(0)
+
+
+BACKENDS = ["torch", "torch_fast", "triton"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_packed_sequences_equal_themselves_alone_bit_for_bit(backend: str) -> None:
+    *drawn, bounds = packed_inputs([5, 0, 9, 1])
+    x, weight, bias, states = (t.float() for t in drawn)
+    out, final = causal_conv1d(x, weight, bias, states, bounds, final_state=True, backend=backend)
+    for index, (start, end) in enumerate(pairwise(bounds.tolist())):
+        own = x[:, start:end].contiguous(), weight, bias, states[index : index + 1]
+        alone, last = causal_conv1d(*own, final_state=True, backend=backend)
+        assert torch.equal(alone, out[:, start:end]) and torch.equal(last[0], final[index])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_poisoned_sequence_reaches_no_other(backend: str) -> None:
+    *drawn, bounds = packed_inputs([4, 6, 5])
+    x, weight, bias, states = (t.float() for t in drawn)
+    clean, dirty = x.clone(), x.clone()
+    dirty[:, 4:10] = float("nan")
+    grads = []
+    for values in (clean, dirty):
+        values.requires_grad_()
+        out = causal_conv1d(values, weight, bias, states, bounds, backend=backend)
+        grads.append((out.detach(), torch.autograd.grad(out.sum(), values)[0]))
+    for ours, theirs in zip(*grads, strict=True):
+        assert torch.equal(ours[:, :4], theirs[:, :4]) and torch.equal(ours[:, 10:], theirs[:, 10:])
+    assert grads[1][0][:, 4:10].isnan().all()
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_the_final_state_is_where_single_steps_go_on(backend: str) -> None:
+    x, weight, bias = (t.float() for t in inputs(9, 4) if t is not None)
+    whole = causal_conv1d(x, weight, bias, backend=backend)
+    _, state = causal_conv1d(x[:, :2].contiguous(), weight, bias, final_state=True, backend=backend)
+    steps = [causal_conv1d_update(state, x[:, t], weight, bias, backend=backend) for t in range(2, 9)]
+    torch.testing.assert_close(torch.stack(steps, 1), whole[:, 2:], atol=1e-5, rtol=1e-5)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    x, weight, bias, states, bounds = packed_inputs([4, 6])
+    for arguments, message in (
+        ((x.expand(2, -1, -1), weight, bias, None, bounds), r"x: expected \[1, T, C\]"),
+        ((x, weight, bias, states[:1], bounds), "initial_state: expected 2 rows"),
+        ((x, weight, bias, None, bounds.float()), "cu_seqlens: expected int32 or int64"),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            causal_conv1d(*arguments)
+    with pytest.raises(UnsupportedError, match=r"backend='triton': x: expected float32.*float64"):
+        causal_conv1d(x, weight, bias, backend="triton")
+    with pytest.raises(UnsupportedError, match=r"weight: expected \[6, 2 to 4\], got \(6, 5\)"):
+        causal_conv1d(x.float(), torch.ones(6, 5), None, backend="triton")

@@ -20,7 +20,13 @@ KERNELS = Path(rolloom.__file__).parent / "kernels"
 CPU = torch.device("cpu")
 BF16, FP32 = torch.bfloat16, torch.float32
 EVERY = [
-    pytest.param(operation, backend, case, id=f"{operation.name}-{backend}-{case.name}".replace(" ", "_"))
+    pytest.param(
+        operation,
+        backend,
+        case,
+        id=f"{operation.name}-{backend}-{case.name}".replace(" ", "_"),
+        marks=[pytest.mark.slow] if case.slow and backend == "triton" else [],
+    )
     for operation in operations().values()
     for backend in operation.backends
     for case in operation.cases

@@ -28,10 +28,12 @@ class Case:
         name: unique within the operation.
         make: from a seed, a dtype and a device to inputs. The dtype is that of activations; what stays fp32
             in a model (step sizes, routing weights) stays fp32 here.
+        slow: Triton's interpreter takes seconds for it, so it is left to the slow tests and to GPUs.
     """
 
     name: str
     make: Callable[[int, torch.dtype, torch.device], Inputs]
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
