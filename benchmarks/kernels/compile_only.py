@@ -77,21 +77,22 @@ def compiled(operation: Operation, case: Case, dtype: torch.dtype) -> list[dict[
         JITFunction.run = run
     return [
         {"operation": operation.name, "case": case.name, "dtype": str(dtype), "kernel": kernel.name,
-         "warps": kernel.metadata.num_warps, **resources(kernel.asm["cubin"])}
+         "warps": kernel.metadata.num_warps, "shared": kernel.metadata.shared,
+         **resources(kernel.asm["cubin"])}
         for kernel in kernels.values()
     ]  # fmt: skip
 
 
 def resources(cubin: bytes) -> dict[str, int]:
-    """Return registers a thread, and bytes of stack and of shared memory, of a compiled kernel."""
+    """Return registers a thread and bytes of stack of a compiled kernel."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         done = subprocess.run(
             [CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
         )
-    found = {name: int(value) for name, value in re.findall(r"(REG|STACK|SHARED):(\d+)", done.stdout)}
-    return {"registers": found["REG"], "stack": found["STACK"], "shared": found["SHARED"]}
+    found = {name: int(value) for name, value in re.findall(r"(REG|STACK):(\d+)", done.stdout)}
+    return {"registers": found["REG"], "stack": found["STACK"]}
 
 
 def everything(names: Sequence[str]) -> Iterator[dict[str, Any]]:

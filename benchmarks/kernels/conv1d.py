@@ -1,13 +1,11 @@
-"""Causal depthwise convolution with SiLU, `[B, T, C]` in and out, against `F.conv1d` as in transformers."""
+"""The peer of the causal depthwise convolution with SiLU: `F.conv1d` as transformers uses it, `[B, T, C]`."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
-from benchmarks.harness import Bench, torch_threads
-from benchmarks.kernels.common import BATCH, LENGTH, QUICK_S, RUN_S, SETS, Inputs, check_against, speed
-from rolloom.kernels.conv1d.op import causal_conv1d
+from benchmarks.kernels.common import BATCH, Inputs
 
 CHANNELS, WIDTH = 320, 4
 
@@ -34,21 +32,3 @@ def reference_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) ->
     width = weight.shape[1]
     windows = F.pad(x, (0, 0, width - 1, 0)).unfold(1, width, 1)
     return F.silu((windows * weight).sum(-1) + bias)
-
-
-def measure(bench: Bench) -> None:
-    """Measure the forward pass alone, then with the backward pass."""
-    seconds = QUICK_S if bench.quick else RUN_S
-    length = 64 if bench.quick else LENGTH
-    check_against(reference_conv, {"ours": causal_conv1d, "peer": peer_conv}, make_inputs(0, 65))
-    sets = [make_inputs(seed, length) for seed in range(SETS)]
-    for threads in (1,) if bench.quick else (1, 2):
-        with torch_threads(threads):
-            for backward, what in ((False, "fwd"), (True, "fwd+bwd")):
-                bench.compare(
-                    f"causal conv1d {what}, {BATCH}x{length}, {CHANNELS} channels, fp32",
-                    speed(causal_conv1d, sets, seconds, backward),
-                    speed(peer_conv, sets, seconds, backward),
-                    f"torch {torch.__version__} F.conv1d",
-                    threads,
-                )

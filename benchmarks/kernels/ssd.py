@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from rolloom.kernels.ssd.op import ssd_scan
 from rolloom.kernels.ssd.reference import ssd_scan_reference
 
 HEADS, HEAD_DIM, GROUPS, STATE = 8, 32, 1, 32
+BACKENDS = ("torch", "cpu")
 PEER_CHUNKS = {128: "the architecture's default", 32: "this policy's"}
 
 
@@ -47,10 +49,11 @@ def peer_scan(module: Any, chunk: int, x: torch.Tensor, dt: torch.Tensor, A: tor
 
 
 def our_scan(
-    x: torch.Tensor, dt: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, D: torch.Tensor
-) -> torch.Tensor:
+    backend: str, x: torch.Tensor, dt: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor,
+    D: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
     """Run ours, without its final state."""
-    return ssd_scan(x, dt, A, B, C, D)[0]
+    return ssd_scan(x, dt, A, B, C, D, backend=backend)[0]
 
 
 def reference_scan(*inputs: torch.Tensor) -> torch.Tensor:
@@ -64,19 +67,20 @@ def measure(bench: Bench) -> None:
     seconds = QUICK_S if bench.quick else RUN_S
     length = 64 if bench.quick else LENGTH
     peers = {chunk: partial(peer_scan, module, chunk) for chunk in PEER_CHUNKS}
+    ours = {backend: partial(our_scan, backend) for backend in BACKENDS}
     check_against(
         reference_scan,
-        {"ours": our_scan, **{f"peer at chunk {chunk}": op for chunk, op in peers.items()}},
+        {**ours, **{f"peer at chunk {chunk}": op for chunk, op in peers.items()}},
         make_inputs(0, 65),
     )
     sets = [make_inputs(seed, length) for seed in range(SETS)]
     for threads in (1,) if bench.quick else (1, 2):
         with torch_threads(threads):
-            for chunk, op in peers.items():
+            for (chunk, op), (backend, our_op) in product(peers.items(), ours.items()):
                 bench.compare(
-                    f"SSD scan fwd+bwd, {BATCH}x{length}, H{HEADS} P{HEAD_DIM} N{STATE} G{GROUPS}, fp32; "
-                    f"peer's chunk {chunk} ({PEER_CHUNKS[chunk]})",
-                    speed(our_scan, sets, seconds, backward=True),
+                    f"SSD scan fwd+bwd, {BATCH}x{length}, H{HEADS} P{HEAD_DIM} N{STATE} G{GROUPS}, fp32, "
+                    f"backend {backend}; peer's chunk {chunk} ({PEER_CHUNKS[chunk]})",
+                    speed(our_op, sets, seconds, backward=True),
                     speed(op, sets, seconds, backward=True),
                     f"{version} eager mamba2_chunk_scan", threads,
                 )  # fmt: skip
