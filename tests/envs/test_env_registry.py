@@ -141,3 +141,11 @@ def test_a_broken_package_is_named(tmp_path):
         "EnvRegistrationError: entry point parrot = parrot_plugin:broken failed: no such database"
         in done.stderr
     )
+
+
+def test_an_environment_may_have_an_argument_called_id(monkeypatch):
+    monkeypatch.setattr(registry, "_specs", dict(registry._specs))
+    far = registry.register(
+        "far/chain-v0", "rolloom.envs.serve:RemoteEnv", url="http://127.0.0.1:1", id="a/b-v0"
+    )
+    assert far.id == "far/chain-v0" and far.kwargs == {"url": "http://127.0.0.1:1", "id": "a/b-v0"}

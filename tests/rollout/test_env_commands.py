@@ -56,6 +56,53 @@ def test_check_all_runs_in_processes_that_know_the_imported(
     assert "F broken/constant-v0" in out and "A broken/sound-v0" in out
 
 
+MINE = """
+from rolloom import environment
+
+@environment("mine/broken-v0")
+class Broken:
+    def reset(self, rng, level):
+        raise RuntimeError("my bug")
+    def step(self, turn):
+        return 0.0
+"""
+
+
+def test_what_an_author_got_wrong_is_said_once_with_its_place(capsys: pytest.CaptureFixture[str]):
+    Path("mine.py").write_text(MINE)
+    assert main(["envs", "check", "mine/broken-v0", "--import", "mine.py"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("FAIL") == 1 and "cannot be reset: RuntimeError: my bug (mine.py:7)" in out
+    for command in ("show", "play"):
+        assert main(["envs", command, "mine/broken-v0", "--import", "mine.py"]) == 2
+        error = capsys.readouterr().err
+        assert "mine/broken-v0: it raised RuntimeError: my bug (mine.py:7)" in error
+        assert "Traceback" not in error
+    assert main(["envs", "list", "mine", "--import", "mine.py"]) == 0
+    assert "mine/broken-v0" in capsys.readouterr().out
+    assert main(["envs", "show", "mine/broken-v0", "--import", "min.py"]) == 2
+    assert "found none at 'min.py'. Did you mean 'mine.py'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("new x --kind tool", "envs new: --kind: invalid choice: 'tool'"),
+        ("new x --kind tool", "Did you mean 'tools'?"),
+        (
+            "show a/b-v0 --level x",
+            "envs show: --level: invalid int value: 'x'. (see `rolloom envs show --help`)",
+        ),
+        ("profile a/b-v0", "envs profile: the following arguments are required: --out."),
+        ("show nobodys/own-v0", "`imports: [FILE.py]`, or `--import FILE.py`"),
+    ],
+)
+def test_a_wrong_word_is_one_line(words: str, message: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["envs", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
 def played(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], id: str, typed: str) -> str:
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     assert main(["envs", "play", id, "--seed", "1"]) == 0

@@ -234,9 +234,7 @@ class TextEnv(gymnasium.Env[Messages, str]):
         if split not in ("train", "heldout"):
             raise EnvError(f"options['split']: expected 'train' or 'heldout', got {split!r}")
         if not isinstance(level, int | np.integer) or not low <= level <= high:
-            raise EnvError(
-                f"options['level']: {type(self).__name__} has levels {low} to {high}, got {level!r}"
-            )
+            raise EnvError(f"level: {type(self).__name__} has levels {low} to {high}, got {level!r}")
         problem_seed = seed if seed is not None else int(self.np_random.integers(2**31))
         key = await self._draw(problem_seed, int(level), split)
         self.turn_index, self._return, self._live = 0, 0.0, True

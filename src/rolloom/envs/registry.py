@@ -43,9 +43,11 @@ _plugins_loaded = False
 
 
 def register(
-    id: str, entry_point: str, *, kind: str = "other", description: str = "", **kwargs: Any
+    id: str, entry_point: str, /, *, kind: str = "other", description: str = "", **kwargs: Any
 ) -> EnvSpec:
     """Register an environment under an id; registering the same thing twice is allowed.
+
+    What else is given by name, an `id` too, goes to the environment when it is made.
 
     Raises:
         EnvRegistrationError: malformed id or entry point, or the id names a different environment already.
@@ -103,11 +105,19 @@ def spec(id: str) -> EnvSpec:
     if id not in _specs:
         _load_plugins()
     if id not in _specs:
-        raise UnknownEnvError(f"no environment is registered as {id!r}.{did_you_mean(id, _specs)}")
+        raise UnknownEnvError(f"no environment is registered as {id!r}.{_hint(id)}")
     return _specs[id]
 
 
-def make(id: str, **kwargs: Any) -> TextEnv:
+def _hint(id: str) -> str:
+    """Return the nearest id, and how modules are named that nobody has imported, where that may be it."""
+    near = did_you_mean(id, _specs)
+    if any(known.partition("/")[0] == id.partition("/")[0] for known in _specs):
+        return near
+    return f"{near} A module of your own has to be named: `imports: [FILE.py]`, or `--import FILE.py`."
+
+
+def make(id: str, /, **kwargs: Any) -> TextEnv:
     """Make an environment.
 
     Raises:
@@ -152,6 +162,9 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         path = Path(name)
         is_file = path.suffix == ".py"
+        if is_file and not path.is_file():
+            hint = did_you_mean(path.name, [file.name for file in path.parent.glob("*.py")])
+            raise EnvRegistrationError(f"imports: expected a Python file, found none at {name!r}.{hint}")
         try:
             _module(path.stem, str(path.resolve())) if is_file else importlib.import_module(name)
         except Exception as error:  # an author's module may fail in any way

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import rolloom
 from rolloom.errors import RolloomError, did_you_mean, nearest
@@ -21,6 +22,18 @@ RUNS = Path("runs")
 
 class UsageError(RolloomError):
     """The command line does not say what to do."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are our own errors, with the nearest valid word."""
+
+    def error(self, message: str) -> NoReturn:
+        command = self.prog.removeprefix("rolloom ")
+        _, choice, rest = message.partition("invalid choice: ")
+        got, _, listed = rest.partition(" (choose from ")
+        words = [word.strip("'") for word in listed.rstrip(")").split(", ")] if choice else []
+        hint = did_you_mean(got.strip("'"), words)
+        raise UsageError(f"{command}: {message.removeprefix('argument ')}.{hint} (see `{self.prog} --help`)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,9 +97,9 @@ def _envs_command(
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = argparse.ArgumentParser(prog="rolloom", description=rolloom.__doc__, allow_abbrev=False)
+    parser = _Parser(prog="rolloom", description=rolloom.__doc__, allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"rolloom {rolloom.__version__}")
     sub = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -21,7 +21,7 @@ def add_commands(add: ADD) -> None:
     Args:
         add: `(name, run, meaning of the plain words, help)` to a parser to add options to.
     """
-    add("list", _list, "KIND, or nothing", "list the environments")
+    listing = add("list", _list, "KIND ..., or nothing", "list the environments")
 
     show = add("show", _show, "ID", "show a problem, its tools, and an episode played by the expert")
     _task_options(show)
@@ -68,7 +68,7 @@ def add_commands(add: ADD) -> None:
     serve.add_argument("--step-deadline-s", type=float, default=60.0, help="seconds one step may take")
     serve.add_argument("--allow-kwargs", action="store_true", help="let clients pass keyword arguments")
 
-    for parser in (show, check, play, profile, replay, serve):
+    for parser in (listing, show, check, play, profile, replay, serve):
         parser.add_argument(
             "--import", dest="imports", action="append", default=[], metavar="MODULE|FILE.py",
             help="import this first: it registers environments; may be given again",
@@ -96,6 +96,7 @@ def _one(args: argparse.Namespace, what: str) -> str:
 def _list(args: argparse.Namespace) -> int:
     from rolloom.rollout import env_commands
 
+    _imported(args)
     return env_commands.list_environments(args.words)
 
 
@@ -103,7 +104,9 @@ def _show(args: argparse.Namespace) -> int:
     from rolloom.rollout import env_commands
 
     _imported(args)
-    return env_commands.show(_one(args, "ID"), args.level, args.seed, args.split)
+    id = _one(args, "ID")
+    with env_commands.named_faults(id):
+        return env_commands.show(id, args.level, args.seed, args.split)
 
 
 def _new(args: argparse.Namespace) -> int:
@@ -122,10 +125,12 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _play(args: argparse.Namespace) -> int:
-    from rolloom.rollout import env_play
+    from rolloom.rollout import env_commands, env_play
 
     _imported(args)
-    return env_play.main(_one(args, "ID"), args.level, args.seed, args.split)
+    id = _one(args, "ID")
+    with env_commands.named_faults(id):
+        return env_play.main(id, args.level, args.seed, args.split)
 
 
 def _profile(args: argparse.Namespace) -> int:

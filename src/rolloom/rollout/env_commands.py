@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from rolloom.envs import registry
-from rolloom.envs.errors import UnknownEnvError, did_you_mean
+from rolloom.envs.errors import EnvError, RolloomError, UnknownEnvError, did_you_mean, told
 from rolloom.envs.spec import EnvSpec
 
 SHOWN_CHARS = 4_000
@@ -86,6 +87,21 @@ def show(id: str, level: int | None = None, seed: int = 0, split: str = "train")
     finally:
         env.close()
     return 0
+
+
+@contextlib.contextmanager
+def named_faults(id: str) -> Iterator[None]:
+    """Turn whatever an environment raises into one message.
+
+    Raises:
+        EnvError: it raised something that is no error of ours.
+    """
+    try:
+        yield
+    except RolloomError:
+        raise
+    except Exception as error:
+        raise EnvError(f"{id}: it raised {told(error)}; --debug shows the traceback") from error
 
 
 def say(role: str, text: str) -> None:

@@ -22,6 +22,7 @@ from rolloom.envs import aio
 from rolloom.envs.base import TextEnv
 from rolloom.envs.check.card import Card
 from rolloom.envs.check.policies import BLIND, HOSTILE, Policy, constant
+from rolloom.envs.errors import told
 from rolloom.envs.parsing import parse_completion
 from rolloom.envs.spec import EnvSpec
 from rolloom.envs.types import Message, Split
@@ -234,6 +235,7 @@ def _attacks(env: TextEnv, level: int, stop: float) -> tuple[list[str], int]:
 def hostile(card: Card, make: Make, clock: Clock) -> None:
     """Hostile answers neither raise, nor hang, nor are paid, nor come back as forged chat tokens."""
     env, wrong, slowest, tried = make(), [], (0.0, ""), 0
+    raised: dict[str, list[str]] = {}
     for name, text in list(HOSTILE.items())[: clock.count(0.3, 6, len(HOSTILE))]:
         tried += 1
         try:
@@ -249,7 +251,10 @@ def hostile(card: Card, make: Make, clock: Clock) -> None:
                 if terminated or truncated:
                     break
         except Exception as error:
-            wrong.append(f"{name} raises {type(error).__name__}: {str(error)[:80]}")
+            raised.setdefault(told(error), []).append(name)
+    for error, names in raised.items():
+        first = ", ".join(names[:3]) + (", ..." if names[3:] else "")
+        wrong.append(f"raises {error} at {first} ({len(names)} of {tried})")
     if wrong:
         advice = "an answer that cannot be read is worth 0; escape what is quoted with rolloom.envs.text"
         card.add("hostile answers", "fail", "; ".join(dict.fromkeys(wrong)), advice)

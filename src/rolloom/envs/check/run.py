@@ -11,6 +11,7 @@ from rolloom.envs import registry
 from rolloom.envs.base import TextEnv
 from rolloom.envs.check import probes
 from rolloom.envs.check.card import Card
+from rolloom.envs.errors import told
 
 
 def check(
@@ -63,14 +64,21 @@ def check(
         "throughput": lambda: probes.throughput(card, make, clock),
     }
     try:
+        # What cannot even be reset would fail every check for one and the same reason.
+        try:
+            env = make()
+            env.reset(seed=0, options={"level": env.levels[0]})
+        except Exception as error:
+            advice = f"its traceback: rolloom envs show {id} --debug"
+            card.add("start", "fail", f"the environment cannot be reset: {told(error)}", advice)
+            checks = {}
         for name, run in checks.items():
             try:
                 run()
             except NotImplementedError:
                 card.add(name, "warn", "needs an expert, and there is none", "write gold() or expert()")
             except Exception as error:
-                text = f"{type(error).__name__}: {str(error)[:300]}"
-                card.add(name, "fail", f"the environment raised {text}", "see it with --debug")
+                card.add(name, "fail", f"the environment raised {told(error)}")
     finally:
         for env in list(made):
             env.close()
