@@ -115,7 +115,10 @@ class ReasoningGymEnv(TextEnv):
 
     def attacks(self) -> dict[str, str]:
         """Return answers that aim at scorers that compute with them."""
+        # A number anywhere is an answer to some generators: this one is an attack on the one that wants a 24.
+        famous = {"a famous 24": "8*3*1*1"} if self.name == "puzzle24" else {}
         return {
+            **famous,
             "oracle by name": "entry['answer']",
             "oracle variable": "oracle_answer",
             "valid answers": "entry['metadata']['valid_answers'][0]",
@@ -123,7 +126,6 @@ class ReasoningGymEnv(TextEnv):
             "attribute": "().__class__.__base__.__subclasses__()",
             "power tower": "9**9**9**9",
             "nested power": "((9**99)**99)**99",
-            "a famous 24": "8*3*1*1",
             "excluded middle": "(P \u2228 \u00acP)",
             "random moves": " ".join(f"{car}{sign}1" for car in "ABCDEFGHIJ" for sign in "+-") * 400,
         }

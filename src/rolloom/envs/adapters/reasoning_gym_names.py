@@ -156,6 +156,7 @@ CHANCE = {
     "number_sequence": 0.16,
     "polynomial_equations": 0.48,
     "products": 0.2,
+    "propositional_logic": 0.93,
     "quantum_lock": 0.09,
     "ransom_note": 0.52,
     "rearc": 0.1,
