@@ -12,6 +12,7 @@ import pytest
 
 from rolloom.envs import registry
 from rolloom.envs.base import TextEnv
+from rolloom.envs.check import check
 from rolloom.envs.errors import EnvRegistrationError, UnknownEnvError
 from rolloom.envs.registry import EnvSpec
 
@@ -149,3 +150,38 @@ def test_an_environment_may_have_an_argument_called_id(monkeypatch):
         "far/chain-v0", "rolloom.envs.serve:RemoteEnv", url="http://127.0.0.1:1", id="a/b-v0"
     )
     assert far.id == "far/chain-v0" and far.kwargs == {"url": "http://127.0.0.1:1", "id": "a/b-v0"}
+
+
+@pytest.mark.parametrize("id", ["math/affine_chain-v0", "code/int_function-v0"])
+def test_a_wrong_keyword_argument_is_named(id):
+    with pytest.raises(
+        EnvRegistrationError, match=rf"^{id}: no such .* 'max_turn', expected .*max_turns.* Did you"
+    ):
+        registry.make(id, max_turn=3)
+
+
+PLAIN = """
+from rolloom import TextEnv, register
+
+class Add(TextEnv):
+    def generate(self, rng, level):
+        return {"a": int(rng.integers(10**4)), "b": int(rng.integers(10**4))}
+    def prompt(self):
+        return ({"role": "user", "content": f"{self.problem['a']}+{self.problem['b']}=?"},)
+    def respond(self, turn):
+        return float(turn.content == self.gold())
+    def gold(self):
+        return str(self.problem["a"] + self.problem["b"])
+
+register("mine/add-v0", "plain_add:Add")
+"""
+
+
+def test_a_class_registered_in_a_file_of_its_own_is_found_by_a_new_process(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "plain_add", raising=False)
+    (tmp_path / "plain_add.py").write_text(PLAIN)
+    registry.import_modules([str(tmp_path / "plain_add.py")])
+    card = check("mine/add-v0", seconds=1)
+    assert card.passed, card.reasons
+    monkeypatch.delitem(sys.modules, "plain_add")
+    assert registry.make("mine/add-v0").levels == (1, 10)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,6 +41,8 @@ CATALOGS = (
 
 _specs: dict[str, EnvSpec] = {}
 _plugins_loaded = False
+_files: dict[str, str] = {}
+"""Files of the modules that were loaded from one, because they are not to be found by their name."""
 
 
 def register(
@@ -52,7 +55,8 @@ def register(
     Raises:
         EnvRegistrationError: malformed id or entry point, or the id names a different environment already.
     """
-    spec = EnvSpec(id, entry_point, kind, description, kwargs)
+    file = _files.get(entry_point.partition(":")[0], "")
+    spec = EnvSpec(id, entry_point, kind, description, kwargs, file=file)
     register_spec(spec)
     return spec
 
@@ -123,7 +127,7 @@ def make(id: str, /, **kwargs: Any) -> TextEnv:
     Raises:
         UnknownEnvError: nothing has that id.
         EnvRegistrationError: something it requires is not installed, its entry point cannot be imported, or
-            it is not a `TextEnv`.
+            it is not a `TextEnv`, or it has no such keyword argument.
     """
     found = spec(id)
     if found.missing():
@@ -137,12 +141,42 @@ def make(id: str, /, **kwargs: Any) -> TextEnv:
         raise EnvRegistrationError(
             f"{id}: entry point {found.entry_point} cannot be loaded: {error}"
         ) from error
-    env = target(**{**found.kwargs, **kwargs})
+    try:
+        env = target(**{**found.kwargs, **kwargs})
+    except TypeError as error:
+        wrong = _unexpected(error, {**found.kwargs, **kwargs})
+        if not wrong:
+            raise
+        known = _arguments(target)
+        raise EnvRegistrationError(
+            f"{id}: no such keyword argument {wrong!r}, expected one of {', '.join(known)}."
+            f"{did_you_mean(wrong, known)}"
+        ) from error
     if not isinstance(env, TextEnv):
         raise EnvRegistrationError(
             f"{id}: {found.entry_point} made a {type(env).__name__}, expected a TextEnv"
         )
     return env
+
+
+def _unexpected(error: TypeError, kwargs: dict[str, Any]) -> str:
+    """Return which of the keyword arguments an error refuses, "" for any other error."""
+    head, found, name = str(error).partition("got an unexpected keyword argument '")
+    return name[:-1] if found and head and name[:-1] in kwargs else ""
+
+
+def _arguments(target: Any) -> list[str]:
+    """Return the keyword arguments of an environment, those of its bases included, its own first."""
+    classes = target.__mro__ if inspect.isclass(target) else TextEnv.__mro__
+    names: dict[str, None] = {}
+    for cls in classes[: classes.index(TextEnv) + 1] if TextEnv in classes else classes:
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            names.update(
+                (p.name, None) for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+            )
+    names.pop("self", None)
+    return list(names)
 
 
 def _in_words(requirement: str) -> str:
@@ -186,6 +220,7 @@ def _module(name: str, file: str) -> ModuleType:
     module = importlib.util.module_from_spec(found)
     before = sys.modules.get(name)
     sys.modules[name] = module
+    _files[name] = file
     try:
         found.loader.exec_module(module)
     except BaseException:
