@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import seeding
 
 from rolloom.envs.aio import drive, settled
 from rolloom.envs.errors import EnvError
@@ -146,6 +147,7 @@ class TextEnv(gymnasium.Env[Messages, str]):
         self._conversation: list[Message] = []
         self._live = False
         self._return = 0.0
+        self._generator: np.random.Generator | None = None
         waiting = (self.generate, self.begin, self.respond)
         self.asynchronous = self.asynchronous or any(map(inspect.iscoroutinefunction, waiting))
 
@@ -227,7 +229,8 @@ class TextEnv(gymnasium.Env[Messages, str]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Messages, dict]:
         """Start an episode; see `reset`."""
-        super().reset(seed=seed)
+        if seed is not None:
+            self._seed_lazily(seed)
         options = options or {}
         split, level = options.get("split", self.split), options.get("level", self.level)
         low, high = self.levels
@@ -245,10 +248,29 @@ class TextEnv(gymnasium.Env[Messages, str]):
         self._conversation = list(messages)
         return messages, {"tools": self.tools(), "key": key, "level": int(level), "split": split}
 
+    @property
+    def _np_random(self) -> np.random.Generator | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        # Gymnasium's generator, made when it is first asked for: making it costs as much as a small problem.
+        if self._generator is None and self._np_random_seed is not None and self._np_random_seed >= 0:
+            self._generator, _ = seeding.np_random(self._np_random_seed)
+        return self._generator
+
+    @_np_random.setter
+    def _np_random(self, generator: np.random.Generator | None) -> None:
+        self._generator = generator
+
+    def _seed_lazily(self, seed: int) -> None:
+        if not isinstance(seed, int) or seed < 0:
+            seeding.np_random(seed)  # raises what Gymnasium raises, or takes what it takes
+        self._generator, self._np_random_seed = None, int(seed)
+
     async def _draw(self, seed: int, level: int, split: Split) -> str:
-        rng = np.random.default_rng([seed, level, int(split == "heldout")])
+        parts = [seed, level, int(split == "heldout")]
+        # The same stream either way; an array is taken as it is, a list is converted first.
+        rng = np.random.default_rng(np.array(parts, np.uint32) if seed < 1 << 32 else parts)
         for _ in range(MAX_DRAWS):
-            self.problem = await settled(self.generate(rng, level))
+            drawn: Any = self.generate(rng, level)
+            self.problem = drawn if isinstance(drawn, dict) else await settled(drawn)
             key = content_key(self.key_text(self.problem))
             if split_of(key) == split:
                 return key
@@ -277,7 +299,8 @@ class TextEnv(gymnasium.Env[Messages, str]):
             raise EnvError("step() was called with no episode running; call reset() first")
         turn = parse_completion(action)
         self._conversation.append(Message(role="assistant", content=action))
-        reply = as_reply(await settled(self.respond(turn)))
+        answer = self.respond(turn)
+        reply = answer if isinstance(answer, Reply) else as_reply(await settled(answer))
         self.turn_index += 1
         self._return += reply.reward
         if not math.isfinite(reply.reward) or not -1e-9 <= self._return <= 1 + 1e-9:
