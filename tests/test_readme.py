@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -83,6 +84,26 @@ def test_the_environment_of_the_readme_trains(written, tmp_path: Path, monkeypat
     ]
     assert {row["env_id"] for row in rows} == {"math/affine_chain-v0", "words/backwards-v0"}
     assert not any(row["failure"] for row in rows)
+
+
+@pytest.mark.parametrize("page", ["adapters.md", "sandbox.md"])
+def test_what_the_guide_shows_in_python_runs(page: str, written) -> None:
+    for number, code in enumerate(blocks("python", ROOT / "docs" / "guide" / page)):
+        for id in written(code, f"shown_{page[:-3]}_{number}"):
+            found = registry.spec(id)
+            module, _, name = found.entry_point.partition(":")
+            if module.startswith("rolloom."):
+                accepted = registry._arguments(getattr(importlib.import_module(module), name))
+                assert found.kwargs.keys() <= set(accepted), id
+
+
+@pytest.mark.parametrize("page", ["adapters.md", "curricula.md", "environments.md"])
+def test_what_the_guide_shows_in_yaml_is_a_configuration(page: str, tmp_path: Path) -> None:
+    shown = blocks("yaml", ROOT / "docs" / "guide" / page)
+    assert shown
+    for text in shown:
+        (tmp_path / "shown.yaml").write_text(text)
+        load_run_config(tmp_path / "shown.yaml", [])
 
 
 def shell_commands() -> list[list[str]]:
