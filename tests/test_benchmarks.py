@@ -17,6 +17,7 @@ from benchmarks import __main__ as everything
 from benchmarks import harness, machine, table
 from benchmarks.envs import run_episode
 from benchmarks.harness import Bench, ParityError, Rates, Row, read_rows, run_pairs, summarise, write_rows
+from benchmarks.rollout_envs import peers
 from rolloom.envs.base import TextEnv
 from rolloom.envs.math.affine_chain import AffineChain
 
@@ -188,7 +189,9 @@ def test_quick_run_writes_valid_rows(name: str, tmp_path: Path) -> None:
             assert found.ratio_median is not None
             assert found.ratio_max is not None
             assert 0 < found.ratio_min <= found.ratio_median <= found.ratio_max
-    assert any(found.peer is not None for found in rows)
+    # verifiers 0.1.14 has an environment of its own, which `make bench` makes and `make test` does not.
+    there = name != "rollout_envs" or peers.python() is not None
+    assert any(found.peer is not None for found in rows) == there
 
 
 def test_the_command_runs_what_it_is_asked_for_and_a_quick_run_keeps_nothing(
