@@ -1,4 +1,4 @@
-"""Speculative verification: the target's distribution whatever the draft, greedy exactly, lengths accepted."""
+"""Speculative verification: the target's distribution whatever the draft, greedy exactly, lengths."""
 
 from __future__ import annotations
 
