@@ -22,7 +22,8 @@ def processed_log_probs(
         width = min(top_k or vocabulary, vocabulary)
         if width == vocabulary and not isinstance(top_p, torch.Tensor) and top_p >= 1:
             return scaled.log_softmax(-1)
-    best = logits.topk(width, -1).values
+    whole = width == vocabulary
+    best = logits.sort(-1, descending=True).values if whole else logits.topk(width, -1).values
     ranked = best.to(temperatures.dtype) / temperatures[:, None]
     rank = torch.arange(width, device=logits.device)
     ranked = ranked.masked_fill(rank >= limits[:, None], float("-inf"))
