@@ -57,10 +57,10 @@ def dataset(name: str, level: int, config: str, chunk: int, size: int) -> Any:
         if not hasattr(made, field):
             raise ValueError(f"{name} has no field {field!r}; expected one of {', '.join(vars(made))}")
         setattr(made, field, value)
-    built = cls(config=made)  # its constructor validates the configuration
+    built: Any = cls(config=made)  # its constructor validates the configuration
     if name == "codeio":
         # The package keeps the rows in the class, where those of another level replace them.
-        built.rows_of_level = cls._jsonl_data
+        built.rows_of_level = built._jsonl_data
     return built
 
 
