@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,3 +194,9 @@ def test_the_table_names_only_declared_dependencies() -> None:
     named = {"yaml": "pyyaml", "openenv": "openenv-core"}
     used = {package for _, packages in ROOMS.values() for package in packages}
     assert {named.get(package, package.replace("_", "-")) for package in used} <= declared
+
+
+def test_no_two_modules_of_the_tests_share_a_name() -> None:
+    """pytest imports them by their file name alone: of two with one name the second is an error."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert names and [name for name, count in names.items() if count > 1] == []
