@@ -68,6 +68,11 @@ def choose(
     return _resolve(found) if isinstance(found, str) else found
 
 
+def on_cpu(tensor: torch.Tensor, fast: str = "torch") -> str:
+    """Return the default backend of an operation that has one for deterministic mode on a CPU, or `fast`."""
+    return "invariant" if is_deterministic() and tensor.device.type == "cpu" else fast
+
+
 def interpreting() -> bool:
     """True when Triton kernels run in its interpreter, on CPU tensors too."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes")

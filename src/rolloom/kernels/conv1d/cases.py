@@ -92,7 +92,8 @@ def step_cost(inputs: Inputs) -> Cost:
 
 OPERATIONS = (
     Operation(
-        "causal_conv1d", causal_conv1d, causal_conv1d_reference, ("torch", "torch_fast", "triton"),
+        "causal_conv1d", causal_conv1d, causal_conv1d_reference, 
+        ("torch", "torch_fast", "invariant", "triton"),
         cases=(
             batch("one token", 1, 1, 6), batch("shorter than the window", 2, 2, 6, state=True),
             batch("odd", 1, 63, 21, width=3), batch("500", 1, 500, 5, width=2, biased=False, slow=True),
@@ -110,7 +111,8 @@ OPERATIONS = (
         differentiable=("x", "weight", "bias", "initial_state"), cost=sequence_cost,
     ),
     Operation(
-        "causal_conv1d_update", causal_conv1d_update, causal_conv1d_update_reference, ("torch", "triton"),
+        "causal_conv1d_update", causal_conv1d_update, causal_conv1d_update_reference,
+        ("torch", "invariant", "triton"),
         cases=(
             step("one row", 1, 6), step("odd", 5, 21, width=3),
             step("two blocks", 2, 513, width=2, biased=False),

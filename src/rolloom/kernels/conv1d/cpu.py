@@ -10,6 +10,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from rolloom.kernels import invariant
+from rolloom.kernels.packing import Packing
+
 Convolve = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor]
 """Of x `[B, T, C]`, weight, bias and initial state or None, to the output `[B, T, C]`."""
 
@@ -80,3 +83,64 @@ def run(
         return out
     last = (cu_seqlens[1:, None] + row).flatten()
     return out, apart.index_select(0, last).unflatten(0, (sequences, halo))
+
+
+def convolve_invariant(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    initial_state: torch.Tensor | None,
+    cu_seqlens: torch.Tensor | None,
+    final_state: bool,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Convolve by one product and one sum a tap, as `update_invariant` does: a token's bits are its own.
+
+    `weight` `[C, k]` and `bias` `[C]` may also be given for each token, `[B * T, C, k]` and `[B * T, C]`.
+    """
+    batch, length, channels = x.shape
+    packing = Packing.dense(batch, length) if cu_seqlens is None else Packing(tuple(cu_seqlens.tolist()))
+    tokens, halo = packing.tokens, weight.shape[-1] - 1
+    flat = x.reshape(-1, channels)
+    state = initial_state
+    if state is None:
+        state = x.new_zeros(packing.sequences, halo, channels)
+    history = torch.cat((state.to(x).flatten(0, 1), flat[:tokens]))
+    owners, places = packing.owners(x.device), packing.places(x.device)
+    behind, own = owners * halo, torch.arange(tokens, device=x.device) + len(history) - tokens
+
+    def reach(back: int) -> torch.Tensor:
+        return history.index_select(0, torch.where(places >= back, own - back, behind + halo + places - back))
+
+    out = _taps([reach(halo - tap) for tap in range(halo)], flat[:tokens], _tokens(weight, tokens, 2),
+                None if bias is None else _tokens(bias, tokens, 1))  # fmt: skip
+    rest = flat.shape[0] - tokens
+    out = torch.cat((out, out.new_zeros(rest, channels))) if rest else out
+    if not final_state:
+        return out.view_as(x)
+    ends = torch.tensor(packing.lengths, device=x.device)[:, None] + torch.arange(halo, device=x.device)
+    starts = len(history) - tokens + packing.cu_seqlens(x.device)[:-1, None].long()
+    first = torch.arange(packing.sequences, device=x.device)[:, None] * halo
+    last = torch.where(ends >= halo, starts + ends - halo, first + ends)
+    return out.view_as(x), history[last]
+
+
+def _tokens(parameter: torch.Tensor, tokens: int, dims: int) -> torch.Tensor:
+    return parameter[:tokens] if parameter.dim() > dims else parameter
+
+
+def _taps(
+    earlier: list[torch.Tensor], x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    out = x * weight[..., len(earlier)]
+    for tap, shifted in enumerate(earlier):
+        out = out + shifted * weight[..., tap]
+    return invariant.silu(out if bias is None else out + bias)
+
+
+def update_invariant(
+    state: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Advance by one token with the bits of `convolve_invariant`."""
+    out = _taps(list(state.unbind(1)), x, weight, bias)
+    state.copy_(torch.cat((state[:, 1:], x[:, None].to(state)), 1))
+    return out

@@ -11,9 +11,9 @@ from typing import Literal, overload
 import torch
 import torch.nn.functional as F
 
-from rolloom.kernels.conv1d.cpu import channels_last, run, shifted
+from rolloom.kernels.conv1d.cpu import channels_last, convolve_invariant, run, shifted, update_invariant
 from rolloom.kernels.conv1d.reference import causal_conv1d_reference, causal_conv1d_update_reference
-from rolloom.kernels.dispatch import UnsupportedError, choose
+from rolloom.kernels.dispatch import UnsupportedError, choose, on_cpu
 
 
 @overload
@@ -58,7 +58,8 @@ def causal_conv1d(
             empty. No sequence sees another. What lies beyond the last gives zeros.
         final_state: also return the last k - 1 inputs of each sequence, initial state included.
         backend: `torch` (shifted multiply-adds), `torch_fast` (channels-last convolution, other roundings),
-            `triton`, `reference`, or None for the rule of `dispatch`.
+            `invariant` (a token's bits depend on no other sequence, and are those of decoding), `triton`,
+            `reference`, or None for the rule of `dispatch`.
 
     Returns:
         `[B, T, C]` in x's dtype; with `final_state` also a state like `initial_state`, in x's dtype.
@@ -70,7 +71,7 @@ def causal_conv1d(
     if cu_seqlens is not None:
         _check_packed(x, initial_state, cu_seqlens)
     function = choose(
-        "causal_conv1d", SEQUENCE, backend, x, lambda: _unsupported(x, weight, bias, initial_state)
+        "causal_conv1d", SEQUENCE, backend, x, lambda: _unsupported(x, weight, bias, initial_state), on_cpu(x)
     )
     return function(x, weight, bias, initial_state, cu_seqlens, final_state)
 
@@ -89,7 +90,7 @@ def causal_conv1d_update(
         x: `[n, C]`.
         weight: `[C, k]`.
         bias: `[C]` or None.
-        backend: `torch`, `triton`, `reference`, or None for the rule of `dispatch`.
+        backend: `torch`, `invariant`, `triton`, `reference`, or None for the rule of `dispatch`.
 
     Returns:
         `[n, C]`.
@@ -97,7 +98,9 @@ def causal_conv1d_update(
     Raises:
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
-    function = choose("causal_conv1d_update", STEP, backend, x, lambda: _unsupported(x, weight, bias, state))
+    function = choose(
+        "causal_conv1d_update", STEP, backend, x, lambda: _unsupported(x, weight, bias, state), on_cpu(x)
+    )
     return function(state, x, weight, bias)
 
 
@@ -137,12 +140,14 @@ def _update(
 
 SEQUENCE = {
     "torch": partial(run, shifted),
+    "invariant": convolve_invariant,
     "torch_fast": partial(run, channels_last),
     "reference": causal_conv1d_reference,
     "triton": "rolloom.kernels.conv1d.triton:causal_conv1d",
 }
 STEP = {
     "torch": _update,
+    "invariant": update_invariant,
     "reference": causal_conv1d_update_reference,
     "triton": "rolloom.kernels.conv1d.triton:causal_conv1d_update",
 }

@@ -37,7 +37,8 @@ def cost(inputs: Inputs) -> Cost:
 
 OPERATIONS = (
     Operation(
-        "linear_logprob", linear_logprob, linear_logprob_reference, ("torch", "chunked", "triton"),
+        "linear_logprob", linear_logprob, linear_logprob_reference,
+        ("torch", "invariant", "chunked", "triton"),
         cases=(
             case("one token", 1, 16, 40), case("odd", 63, 21, 97, temperature=0.7),
             case("500 tokens", 500, 12, 33, temperature=1.7), case("no token", 0, 16, 40),

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from rolloom.kernels.dispatch import choose
+from rolloom.kernels import invariant
+from rolloom.kernels.dispatch import choose, on_cpu
 from rolloom.kernels.logprob.cpu import linear_logprob_chunked
 from rolloom.kernels.logprob.reference import linear_logprob_reference
 
@@ -19,6 +20,7 @@ def linear_logprob(
     targets: torch.Tensor,
     temperature: float = 1.0,
     backend: str | None = None,
+    bounds: tuple[int, ...] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each target and the distribution's entropy, in fp32, at a sampling temperature.
 
@@ -29,7 +31,10 @@ def linear_logprob(
         temperature: positive.
         backend: `torch` holds the logits `[S, V]`; `chunked` a block of rows of them, which it computes
             again in the backward pass; `triton` a tile, and in the backward pass at most
-            `triton.BUFFER` bytes of their gradient; `reference`; None for the rule of `dispatch`.
+            `triton.BUFFER` bytes of their gradient; `invariant` (a token's bits do not depend on the others);
+            `reference`; None for the rule of `dispatch`.
+        bounds: where the tokens of each sequence begin and end, from 0 to S; `invariant` sums the gradient
+            of `weight` by them.
 
     Returns:
         log-probabilities `[S]` and entropies `[S]` in nats, both differentiable.
@@ -37,6 +42,8 @@ def linear_logprob(
     Raises:
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
+    if backend == "invariant" or (backend is None and on_cpu(hidden) == "invariant"):
+        return _invariant(hidden, weight, targets, temperature, bounds)
     run = choose("linear_logprob", BACKENDS, backend, hidden, lambda: _unsupported(hidden, weight, targets))
     return run(hidden, weight, targets, temperature)
 
@@ -50,7 +57,19 @@ def _unsupported(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tens
 def _whole(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = F.linear(hidden, weight).float()
+    return _of_logits(F.linear(hidden, weight).float(), targets, temperature)
+
+
+def _invariant(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float,
+    bounds: tuple[int, ...] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    return _of_logits(invariant.linear(hidden, weight, None, bounds).float(), targets, temperature)
+
+
+def _of_logits(
+    logits: torch.Tensor, targets: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     if temperature != 1.0:
         logits = logits / temperature
     logp = F.log_softmax(logits, -1)
@@ -61,6 +80,7 @@ def _whole(
 
 BACKENDS = {
     "torch": _whole,
+    "invariant": _invariant,
     "chunked": linear_logprob_chunked,
     "reference": linear_logprob_reference,
     "triton": "rolloom.kernels.logprob.triton:linear_logprob",

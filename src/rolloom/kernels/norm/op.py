@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from rolloom.kernels.dispatch import choose
+from rolloom.kernels import invariant
+from rolloom.kernels.dispatch import choose, on_cpu
 from rolloom.kernels.norm.reference import gated_group_rms_norm_reference, rms_norm_reference
 
 
@@ -14,14 +15,15 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, backend: str | N
 
     Args:
         x: `[..., C]`.
-        weight: `[C]`.
+        weight: `[C]`; the backend `invariant` also takes one a row, `[..., C]`.
         eps: added to the mean square.
-        backend: `torch`, `triton`, `reference`, or None for the rule of `dispatch`.
+        backend: `torch`, `invariant` (a row's bits do not depend on the others), `triton`, `reference`, or
+            None for the rule of `dispatch`.
 
     Raises:
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
-    run = choose("rms_norm", PLAIN, backend, x, lambda: _unsupported(x, weight, None, 1))
+    run = choose("rms_norm", PLAIN, backend, x, lambda: _unsupported(x, weight, None, 1), on_cpu(x))
     return run(x, weight, eps)
 
 
@@ -49,7 +51,9 @@ def gated_group_rms_norm(
     Raises:
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
-    run = choose("gated_group_rms_norm", GATED, backend, x, lambda: _unsupported(x, weight, gate, groups))
+    run = choose(
+        "gated_group_rms_norm", GATED, backend, x, lambda: _unsupported(x, weight, gate, groups), on_cpu(x)
+    )
     return run(x, gate, weight, groups, eps)
 
 
@@ -71,13 +75,30 @@ def _gated_group_rms_norm(
     return weight * F.rms_norm(split, split.shape[-1:], None, eps).flatten(-2).to(x.dtype)
 
 
+def _rms_norm_invariant(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    return weight * _normalise(x.float(), eps).to(x.dtype)
+
+
+def _gated_group_rms_norm_invariant(
+    x: torch.Tensor, gate: torch.Tensor, weight: torch.Tensor, groups: int, eps: float
+) -> torch.Tensor:
+    gated = x.float() * invariant.silu(gate.float())
+    return weight * _normalise(gated.unflatten(-1, (groups, -1)), eps).flatten(-2).to(x.dtype)
+
+
+def _normalise(x: torch.Tensor, eps: float) -> torch.Tensor:
+    return x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
 PLAIN = {
     "torch": _rms_norm,
+    "invariant": _rms_norm_invariant,
     "reference": rms_norm_reference,
     "triton": "rolloom.kernels.norm.triton:rms_norm",
 }
 GATED = {
     "torch": _gated_group_rms_norm,
+    "invariant": _gated_group_rms_norm_invariant,
     "reference": gated_group_rms_norm_reference,
     "triton": "rolloom.kernels.norm.triton:gated_group_rms_norm",
 }

@@ -6,7 +6,7 @@ import importlib
 
 import torch
 
-from rolloom.kernels.dispatch import choose
+from rolloom.kernels.dispatch import choose, on_cpu
 from rolloom.kernels.ssd.cpu import ssd_scan_cpu, ssd_scan_packed_cpu
 from rolloom.kernels.ssd.reference import ssd_scan_packed_reference, ssd_scan_reference
 from rolloom.kernels.ssd.torch_chunked import ssd_scan_chunked, ssd_scan_packed_chunked
@@ -19,6 +19,7 @@ SCANS = {
 }
 PACKED_SCANS = {
     "reference": ssd_scan_packed_reference,
+    "invariant": ssd_scan_packed_chunked,
     "torch": ssd_scan_packed_chunked,
     "cpu": ssd_scan_packed_cpu,
     "triton": "rolloom.kernels.ssd.triton:ssd_scan_packed_triton",
@@ -86,7 +87,8 @@ def ssd_scan_packed(
         cu_seqlens: sequence s is tokens `cu_seqlens[s]` to `cu_seqlens[s + 1]`, integers `[S + 1]` from 0 to
             at most L; a sequence may be empty. The backend `triton` trusts it.
         initial_states: `[S, H, P, N]` or None.
-        backend: as in `ssd_scan`.
+        backend: as in `ssd_scan`, or `invariant`: the arithmetic of `torch`, which decoding replays (see
+            `replay.py`); it also takes A and D of each token, `[L, H]`.
 
     Returns:
         y `[L, H, P]` in x's dtype, zero for tokens behind the last sequence, and the final states
@@ -105,7 +107,7 @@ def ssd_scan_packed(
         raise ValueError(
             f"initial_states: expected {len(cu_seqlens) - 1}, one a sequence, got {len(initial_states)}"
         )
-    scan = choose("ssd_scan_packed", PACKED_SCANS, backend, x, lambda: _refusal(x, B))
+    scan = choose("ssd_scan_packed", PACKED_SCANS, backend, x, lambda: _refusal(x, B), on_cpu(x))
     return scan(x, dt, A, B, C, D, cu_seqlens, initial_states)
 
 

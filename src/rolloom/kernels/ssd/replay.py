@@ -94,19 +94,14 @@ class ReplayState:
         self.position[at], self.chunks[at] = 0, 0
         self._write(at, inside_out(state.float(), self.groups))
 
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Return everything held; the first dimension of each is rows."""
+        small = (self.position, self.chunks, self.seeds)
+        return (self._state, self._scale, self._xs, self._decay, self._bs, *small)
+
     def nbytes(self) -> int:
         """Bytes held."""
-        held = (
-            self._state,
-            self._scale,
-            self._xs,
-            self._decay,
-            self._bs,
-            self.position,
-            self.chunks,
-            self.seeds,
-        )
-        return sum(tensor.nbytes for tensor in held)
+        return sum(tensor.nbytes for tensor in self.tensors())
 
     def take_back(self, tokens: int, rows: torch.Tensor | None = None) -> None:
         """Forget the last tokens of rows, as after a rejected draft.

@@ -158,7 +158,7 @@ def ssd_scan_packed_chunked(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what `ssd_scan_chunked` returns for each sequence alone, in fp32 to the last bit.
 
-    All chunks of all sequences go through the matrix products together; MKL computes a product of a batch
+    A and D may be of each token, `[L, H]`. All chunks of all sequences go through the matrix products together; MKL computes a product of a batch
     like the product alone if its sizes are multiples of `WHOLE`. For other sizes sequences are scanned in
     turn.
     """
@@ -172,7 +172,7 @@ def ssd_scan_packed_chunked(
         return _in_turn((x, dt, A, B, C, D), cu_seqlens.tolist(), starts, chunk)
     products = _exact(x, dt, A, B, C, exact)
     y, _, final = scan_products(*products, grid, inside_out(starts, groups))
-    skip = x * D[:, None]
+    skip = x * D[..., None]
     real = cu_seqlens[-1]
     if real < len(x):
         skip = torch.where(torch.arange(len(x), device=x.device)[:, None, None] < real, skip, 0)
@@ -222,8 +222,10 @@ def _in_turn(
     outputs, finals = [], []
     for index, (begin, end) in enumerate(pairwise(bounds)):
         xs, steps, bs, cs = (t[None, begin:end] for t in (x, dt, b, c))
-        y, final = ssd_scan_chunked(xs, steps, a, bs, cs, d, starts[index : index + 1], chunk)
-        outputs.append(y[0])
+        own = [t[begin:end] if t.dim() > 1 else t for t in (a, d)]
+        start = starts[index : index + 1]
+        y, final = ssd_scan_chunked(xs, steps, own[0], bs, cs, x.new_zeros(x.shape[1]), start, chunk)
+        outputs.append(y[0] + x[begin:end] * own[1][..., None])
         finals.append(final)
     rest = x.new_zeros(len(x) - bounds[-1], *x.shape[1:])
     return torch.cat((*outputs, rest)), torch.cat((starts[:0], *finals))

@@ -1,0 +1,45 @@
+"""Matrix product with a weight, as torch computes it, or so that no row depends on the others."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from rolloom.kernels import invariant
+from rolloom.kernels.dispatch import choose, on_cpu
+
+
+def linear(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    bounds: tuple[int, ...] | None = None,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """Return `x weight^T + bias`.
+
+    Args:
+        x: `[..., K]`; `[L, K]` with bounds.
+        weight: `[N, K]`.
+        bias: `[N]` or None.
+        bounds: where each packed sequence begins and ends, from 0 to L. `invariant` sums the gradients of
+            weight and bias sequence by sequence in this order, so that they equal those of the sequences run
+            one after the other to the last bit; `torch` needs none.
+        backend: `torch` or `invariant`; None takes `invariant` in deterministic mode on a CPU, else `torch`.
+
+    Returns:
+        `[..., N]`.
+
+    Raises:
+        UnsupportedError: no such backend.
+    """
+    return choose("linear", BACKENDS, backend, x, default=on_cpu(x))(x, weight, bias, bounds)
+
+
+def _torch(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, bounds: tuple[int, ...] | None
+) -> torch.Tensor:
+    return F.linear(x, weight, bias)
+
+
+BACKENDS = {"torch": _torch, "invariant": invariant.linear}
