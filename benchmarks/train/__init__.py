@@ -81,7 +81,8 @@ class PeerStep:
         self.optimizer.zero_grad(set_to_none=True)
         loss_sum = 0.0
         for micro in make_microbatches(batch, CONFIG.microbatch_tokens):
-            hidden = self.hf.model(micro.ids, use_cache=False).last_hidden_state.flatten(0, 1)[micro.at]
+            padded = self.hf.model(micro.packing.to_padded(micro.ids), use_cache=False).last_hidden_state
+            hidden = micro.packing.to_packed(padded)[micro.at]
             logits = self.hf.lm_head(hidden).float()
             logp = F.log_softmax(logits, -1).gather(1, micro.targets[:, None]).squeeze(1)
             loss = grpo_token_loss(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rolloom.kernels.logprob.op import linear_logprob
+from rolloom.kernels.packing import Packing
 from rolloom.policy.batch import TrainSequence, make_microbatches
 from rolloom.policy.cache import DecodeCache
 from rolloom.policy.config import HybridConfig, preset
@@ -60,21 +61,20 @@ def test_prefill_continuation_and_decode_equal_the_full_forward(name: str) -> No
     cache = DecodeCache(model.config, 5, 96, torch.float32)
     start, fed = 1, [0] * len(rows)
     for turn in range(2):
-        counts = torch.tensor([part[turn] for part in parts])
-        ids = torch.full((len(rows), int(counts.max())), 7)
-        for index, row in enumerate(rows):
-            ids[index, : counts[index]] = row[fed[index] : fed[index] + counts[index]]
-            fed[index] += int(counts[index])
-        logits, _ = model.prefill(ids, counts, cache, start)
-        for index, row_logits in enumerate(logits):
-            close(row_logits, expected[index][fed[index] - 1])
+        counts = [part[turn] for part in parts]
+        ids = torch.cat([row[at : at + n] for row, at, n in zip(rows, fed, counts, strict=True)])
+        packing = Packing.of(counts)
+        hidden, _ = model.feed(ids, packing, cache, start)
+        for index, logits in enumerate(model.logits(hidden).split(counts)):
+            close(logits, expected[index][fed[index] : fed[index] + counts[index]])
+            fed[index] += counts[index]
     assert cache.lengths.tolist() == [0, *fed]
     for index in range(len(rows)):
         cache.copy_row(start + index, index)
     for _ in range(12):
         step = torch.stack([row[at] for row, at in zip(rows, fed, strict=True)])
-        logits, _ = model.decode(step, cache, max(fed) + 1)
-        for index, row_logits in enumerate(logits):
+        hidden, _ = model.decode(step, cache, max(fed) + 1)
+        for index, row_logits in enumerate(model.logits(hidden)):
             close(row_logits, expected[index][fed[index]])
         fed = [at + 1 for at in fed]
 
@@ -85,17 +85,17 @@ def test_a_parked_row_continues_in_another_row(name: str) -> None:
     first, other = tokens(50, 1), tokens(60, 2)
     expected = full_logits(model, first)
     cache = DecodeCache(model.config, 2, 64, torch.float32)
-    model.prefill(first[None, :37], torch.tensor([37]), cache, 0)
+    model.feed(first[:37], Packing.of([37]), cache, 0)
     parked = cache.park(0)
     cache.clear(0, 2)
-    model.prefill(other[None], torch.tensor([60]), cache, 0)
+    model.feed(other, Packing.of([60]), cache, 0)
     cache.copy_row(0, 1)
     cache.restore(parked, 1)
-    logits, _ = model.prefill(first[None, 37:49], torch.tensor([12]), cache, 1)
-    close(logits[0], expected[48])
+    hidden, _ = model.feed(first[37:49], Packing.of([12]), cache, 1)
+    close(model.logits(hidden), expected[37:49])
     cache.copy_row(1, 0)
-    logits, _ = model.decode(first[49:], cache, 50)
-    close(logits[0], expected[49])
+    hidden, _ = model.decode(first[49:], cache, 50)
+    close(model.logits(hidden)[0], expected[49])
 
 
 @pytest.mark.parametrize("name", ["hybrid", "latent"])
@@ -104,12 +104,12 @@ def test_passes_report_the_experts_of_the_full_forward(name: str) -> None:
     recorded: list[torch.Tensor] = []
     with torch.no_grad():
         model(ids[None], recorded=recorded)
-    expected = torch.stack(recorded, 2)[0].sort(-1).values
+    expected = torch.stack(recorded, 1).sort(-1).values
     cache = DecodeCache(model.config, 1, 64, torch.float32)
-    _, chosen = model.prefill(ids[None, :29], torch.tensor([29]), cache, 0)
+    _, chosen = model.feed(ids[:29], Packing.of([29]), cache, 0)
     _, last = model.decode(ids[29:], cache, 30)
-    assert chosen.shape == (1, 29, model.config.moe_layers, model.config.num_experts_per_tok)
-    assert torch.equal(torch.cat((chosen[0], last)).sort(-1).values.long(), expected)
+    assert chosen.shape == (29, model.config.moe_layers, model.config.num_experts_per_tok)
+    assert torch.equal(torch.cat((chosen, last)).sort(-1).values.long(), expected)
 
 
 @torch.no_grad()
@@ -118,9 +118,9 @@ def test_replaying_the_recorded_experts_changes_no_bit(name: str) -> None:
     model, ids = small(name), tokens(40, 4)[None]
     recorded: list[torch.Tensor] = []
     hidden = model(ids, recorded=recorded)
-    assert torch.equal(model(ids, torch.stack(recorded, 2).to(torch.uint8)), hidden)
-    other = torch.stack(recorded, 2).roll(1, 1)
-    assert not torch.equal(model(ids, other), hidden)
+    chosen = torch.stack(recorded, 1)[None]
+    assert torch.equal(model(ids, replay=chosen.to(torch.uint8)), hidden)
+    assert not torch.equal(model(ids, replay=chosen.roll(1, 1)), hidden)
 
 
 @torch.no_grad()
@@ -156,7 +156,7 @@ def test_outputs_and_gradients_do_not_depend_on_the_company(name: str) -> None:
         logps: dict[float, torch.Tensor] = {}
         for group in groups:
             for micro in make_microbatches(group, 150):
-                hidden = model(micro.ids).flatten(0, 1)[micro.at]
+                hidden = model(micro.ids, micro.packing)[micro.at]
                 logp, _ = linear_logprob(hidden, model.lm_head.weight, micro.targets)
                 (logp * micro.advantages).sum().backward()
                 for advantage in micro.advantages.unique().tolist():

@@ -57,7 +57,7 @@ def logp(learner: Learner, sequences: Sequence[TrainSequence]) -> np.ndarray:
     for sequence in sequences:
         (micro,) = make_microbatches([sequence], 10**6)
         with torch.no_grad():
-            hidden = learner.model(micro.ids, micro.replay).flatten(0, 1)[micro.at]
+            hidden = learner.model(micro.ids, micro.packing, micro.replay)[micro.at]
             values, _ = linear_logprob(hidden, learner.model.lm_head.weight, micro.targets)
         means.append(float(values.mean()))
     return np.array(means)

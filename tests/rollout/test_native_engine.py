@@ -77,7 +77,7 @@ def answer(engine: NativeEngine, *asked: Request) -> list[Completion]:
 def full_logits(model: HybridLM, ids: list[int], experts: np.ndarray | None = None) -> torch.Tensor:
     """Logits after each of the tokens, by the training pass."""
     replay = None if experts is None else torch.from_numpy(experts)[None]
-    return model.lm_head(model(torch.tensor([ids]), replay)[0])
+    return model.lm_head(model(torch.tensor([ids]), replay=replay)[0])
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -108,7 +108,7 @@ def test_logprobs_equal_the_learners(name: str) -> None:
             assert completion.experts is None
         replay = None if completion.experts is None else torch.from_numpy(completion.experts)[None]
         with torch.no_grad():
-            hidden = model(torch.tensor([ids]), replay)[0, len(request.ids) - 1 :]
+            hidden = model(torch.tensor([ids]), replay=replay)[0, len(request.ids) - 1 :]
         targets = torch.tensor(completion.ids)
         logp, _ = linear_logprob(hidden, model.lm_head.weight, targets, request.temperature or 1.0)
         assert completion.logprobs.dtype == np.float32 and len(completion.logprobs) == len(completion.ids)

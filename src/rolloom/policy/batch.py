@@ -1,6 +1,7 @@
-"""From trajectories to tensors: length-sorted, right-padded microbatches within a token budget.
+"""From trajectories to tensors: packed microbatches within a token budget.
 
-Shapes: B sequences, T tokens, L MoE layers, K experts a token.
+Shapes: S sequences, T tokens of one, L tokens of all, E MoE layers, K
+    experts a token, N sampled tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from rolloom.kernels.packing import Packing
 
 
 @dataclass(slots=True)
@@ -21,7 +24,7 @@ class TrainSequence:
         mask: True for the tokens the policy sampled, `[T]`.
         logprobs: behaviour log-probability of each sampled token, 0 elsewhere, `[T]`.
         advantage: of the whole trajectory.
-        experts: experts chosen at sampling, `[T, L, K]`, or None.
+        experts: experts chosen at sampling, `[T, E, K]`, or None.
         policy_version: version of the weights that sampled it.
     """
 
@@ -35,84 +38,89 @@ class TrainSequence:
 
 @dataclass(slots=True)
 class Microbatch:
-    """Right-padded tensors of one forward pass, and where the sampled tokens stand.
+    """Packed tensors of one forward pass, and where the sampled tokens stand.
 
     Attributes:
-        ids: `[B, T]`.
-        replay: `[B, T, L, K]` or None.
-        at: index into the flattened `[B * T]` hidden states that predict the sampled tokens, `[S]`.
-        targets: the sampled tokens, `[S]`.
-        logprobs: behaviour log-probabilities, `[S]`.
-        advantages: `[S]`.
-        rows: the sequence each sampled token belongs to, `[S]`.
-        tokens: real tokens in it.
+        ids: `[L]`.
+        packing: of the L tokens.
+        replay: `[L, E, K]` or None.
+        at: index of the hidden states that predict the sampled tokens, `[N]`.
+        targets: the sampled tokens, `[N]`.
+        logprobs: behaviour log-probabilities, `[N]`.
+        advantages: `[N]`.
+        sampled: packing of the N sampled tokens.
     """
 
     ids: torch.Tensor
+    packing: Packing
     replay: torch.Tensor | None
     at: torch.Tensor
     targets: torch.Tensor
     logprobs: torch.Tensor
     advantages: torch.Tensor
-    rows: torch.Tensor
-    tokens: int
+    sampled: Packing
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in it."""
+        return self.packing.tokens
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """The sequence each sampled token belongs to, `[N]`."""
+        return self.sampled.owners(self.at.device)
 
 
 def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Group sequence indices so that each group, padded to its longest, holds at most `budget` tokens.
+    """Group sequence indices so that each group holds at most `budget` tokens.
 
-    Sorted by length, so padding is small; a sequence longer than the budget stands alone.
+    Sorted by length, so that what is padded inside (attention) is padded little; a sequence longer than the
+    budget stands alone.
     """
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     groups: list[list[int]] = []
+    filled = 0
     for index in order:
-        if groups and (len(groups[-1]) + 1) * lengths[index] <= budget:
+        if groups and filled + lengths[index] <= budget:
             groups[-1].append(index)
         else:
             groups.append([index])
+            filled = 0
+        filled += lengths[index]
     return groups
 
 
 def make_microbatches(
     sequences: Sequence[TrainSequence], budget: int, device: torch.device | str = "cpu"
 ) -> list[Microbatch]:
-    """Pad sequences into microbatches; every sequence is in exactly one."""
+    """Pack sequences into microbatches; every sequence is in exactly one."""
     groups = plan([len(sequence.ids) for sequence in sequences], budget)
-    return [_pad([sequences[index] for index in group], device) for group in groups]
+    return [_pack([sequences[index] for index in group], device) for group in groups]
 
 
-def _pad(rows: list[TrainSequence], device: torch.device | str) -> Microbatch:
-    longest = max(len(row.ids) for row in rows)
-    ids = np.zeros((len(rows), longest), np.int64)
-    replay = None
-    if all(row.experts is not None for row in rows):
-        first = rows[0].experts
-        assert first is not None
-        replay = np.zeros((len(rows), longest, *first.shape[1:]), first.dtype)
-    at, targets, logprobs, advantages, owners = [], [], [], [], []
-    for index, row in enumerate(rows):
-        length = len(row.ids)
-        ids[index, :length] = row.ids
-        if replay is not None:
-            replay[index, :length] = row.experts
+def _pack(rows: list[TrainSequence], device: torch.device | str) -> Microbatch:
+    packing = Packing.of([len(row.ids) for row in rows])
+    picks: list[np.ndarray] = []
+    for row in rows:
         assert not row.mask[0], "nothing predicts the first token of a sequence: it cannot be a sampled one"
-        sampled = np.flatnonzero(row.mask)
-        at.append(index * longest + sampled - 1)
-        targets.append(row.ids[sampled])
-        logprobs.append(row.logprobs[sampled])
-        advantages.append(np.full(len(sampled), row.advantage, np.float32))
-        owners.append(np.full(len(sampled), index))
+        picks.append(np.flatnonzero(row.mask))
+    replay = None
+    experts = [row.experts for row in rows if row.experts is not None]
+    if len(experts) == len(rows):
+        replay = torch.from_numpy(np.concatenate(experts)).to(device)
 
     def tensor(parts: list[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
         return torch.from_numpy(np.concatenate(parts)).to(device=device, dtype=dtype)
 
+    each = list(zip(rows, picks, strict=True))
+    starts = packing.bounds
     return Microbatch(
-        ids=torch.from_numpy(ids).to(device),
-        replay=None if replay is None else torch.from_numpy(replay).to(device),
-        at=tensor(at, torch.int64),
-        targets=tensor(targets, torch.int64),
-        logprobs=tensor(logprobs, torch.float32),
-        advantages=tensor(advantages, torch.float32),
-        rows=tensor(owners, torch.int64),
-        tokens=sum(len(row.ids) for row in rows),
+        ids=tensor([row.ids for row in rows], torch.int64),
+        packing=packing,
+        replay=replay,
+        at=tensor([start + pick - 1 for start, pick in zip(starts, picks, strict=False)], torch.int64),
+        targets=tensor([row.ids[pick] for row, pick in each], torch.int64),
+        logprobs=tensor([row.logprobs[pick] for row, pick in each], torch.float32),
+        advantages=tensor([np.full(len(pick), row.advantage) for row, pick in each], torch.float32),
+        sampled=Packing.of([len(pick) for pick in picks]),
     )

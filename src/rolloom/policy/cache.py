@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from rolloom.kernels.ssd.replay import ReplayState
 from rolloom.policy.config import HybridConfig
 
 
@@ -18,6 +19,22 @@ class MambaState:
 
     conv: torch.Tensor
     ssm: torch.Tensor
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Return everything held; the first dimension of each is rows."""
+        return self.conv, self.ssm
+
+
+@dataclass(slots=True)
+class ReplayedMambaState:
+    """The same, with a state that replays the scan's arithmetic (see `kernels/ssd/replay.py`)."""
+
+    conv: torch.Tensor
+    replay: ReplayState
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Return everything held; the first dimension of each is rows."""
+        return self.conv, *self.replay.tensors()
 
 
 @dataclass(slots=True)
@@ -31,6 +48,14 @@ class AttentionState:
 class DecodeCache:
     """State of up to `rows` sequences of up to `context` tokens.
 
+    Args:
+        config: of the policy.
+        rows: sequences.
+        context: tokens of the longest.
+        dtype: of keys, values and convolution states.
+        device: where they are.
+        replay: keep Mamba-2 states so that decoding does the scan's arithmetic; on a CPU.
+
     Attributes:
         layers: one entry a layer of the pattern; None for layers without state.
         lengths: tokens fed so far, int64 `[rows]`.
@@ -43,17 +68,19 @@ class DecodeCache:
         context: int,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        replay: bool = False,
     ) -> None:
-        # One position more than the context: padding writes its keys there, where nothing looks.
-        kv = (rows, config.num_key_value_heads, context + 1, config.head_dim)
-        self.layers: list[MambaState | AttentionState | None] = []
+        kv = (rows, config.num_key_value_heads, context, config.head_dim)
+        ssm = (rows, config.mamba_num_heads, config.mamba_head_dim, config.ssm_state_size)
+        self.layers: list[MambaState | ReplayedMambaState | AttentionState | None] = []
         for letter in config.pattern:
             if letter == "M":
                 conv = torch.zeros(rows, config.conv_kernel - 1, config.conv_dim, dtype=dtype, device=device)
-                ssm_shape = (rows, config.mamba_num_heads, config.mamba_head_dim, config.ssm_state_size)
-                self.layers.append(
-                    MambaState(conv, torch.zeros(ssm_shape, dtype=torch.float32, device=device))
-                )
+                if replay:
+                    held = ReplayState(*ssm[:3], config.n_groups, config.ssm_state_size)
+                    self.layers.append(ReplayedMambaState(conv, held))
+                else:
+                    self.layers.append(MambaState(conv, torch.zeros(ssm, dtype=torch.float32, device=device)))
             elif letter == "*":
                 key = torch.zeros(kv, dtype=dtype, device=device)
                 self.layers.append(AttentionState(key, torch.zeros_like(key)))
@@ -66,18 +93,18 @@ class DecodeCache:
         """Make rows `start..stop` fresh sequences."""
         self.lengths[start:stop] = 0
         for layer in self.layers:
-            if isinstance(layer, MambaState):
-                layer.conv[start:stop] = 0
-                layer.ssm[start:stop] = 0
+            if isinstance(layer, MambaState | ReplayedMambaState):
+                for tensor in layer.tensors():
+                    tensor[start:stop] = 0
 
     def copy_row(self, source: int, target: int) -> None:
         """Overwrite one row by another."""
         length = int(self.lengths[source])
         self.lengths[target] = length
         for layer in self.layers:
-            if isinstance(layer, MambaState):
-                layer.conv[target] = layer.conv[source]
-                layer.ssm[target] = layer.ssm[source]
+            if isinstance(layer, MambaState | ReplayedMambaState):
+                for tensor in layer.tensors():
+                    tensor[target] = tensor[source]
             elif isinstance(layer, AttentionState):
                 layer.key[target, :, :length] = layer.key[source, :, :length]
                 layer.value[target, :, :length] = layer.value[source, :, :length]
@@ -87,8 +114,8 @@ class DecodeCache:
         length = int(self.lengths[row])
         tensors: list[torch.Tensor] = []
         for layer in self.layers:
-            if isinstance(layer, MambaState):
-                tensors += [layer.conv[row].clone(), layer.ssm[row].clone()]
+            if isinstance(layer, MambaState | ReplayedMambaState):
+                tensors += [tensor[row].clone() for tensor in layer.tensors()]
             elif isinstance(layer, AttentionState):
                 tensors += [layer.key[row, :, :length].clone(), layer.value[row, :, :length].clone()]
         return ParkedRow(length, tensors)
@@ -98,8 +125,9 @@ class DecodeCache:
         self.lengths[row] = parked.length
         tensors = iter(parked.tensors)
         for layer in self.layers:
-            if isinstance(layer, MambaState):
-                layer.conv[row], layer.ssm[row] = next(tensors), next(tensors)
+            if isinstance(layer, MambaState | ReplayedMambaState):
+                for tensor in layer.tensors():
+                    tensor[row] = next(tensors)
             elif isinstance(layer, AttentionState):
                 layer.key[row, :, : parked.length] = next(tensors)
                 layer.value[row, :, : parked.length] = next(tensors)

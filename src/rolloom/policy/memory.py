@@ -30,7 +30,7 @@ class Footprint:
 
     def cache(self, slots: int, context: int) -> int:
         """Bytes of an engine's cache for `slots` sequences of up to `context` tokens."""
-        return slots * (self.state_per_sequence + self.kv_per_token * (context + 1))
+        return slots * (self.state_per_sequence + self.kv_per_token * context)
 
 
 def footprint(config: HybridConfig, bytes_per_value: int = 4) -> Footprint:

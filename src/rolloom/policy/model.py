@@ -1,7 +1,8 @@
 """The hybrid policy: embedding, layers by pattern string, final norm, untied output head.
 
-Three passes share the weights: `forward` (training; whole right-padded sequences), `prefill` and `decode`
-(sampling, with a `DecodeCache`). Shapes: B batch, T tokens, D hidden size, V vocabulary, L MoE layers, K
+Three passes share the weights: `forward` (training), `feed` (any number of tokens a sequence, continuing a
+`DecodeCache`) and `decode` (one token a row). All run packed sequences; a batch of equal lengths is a special
+case. Shapes: B batch, T tokens, L packed tokens, S sequences, D hidden size, V vocabulary, E MoE layers, K
 experts a token.
 """
 
@@ -10,11 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from rolloom.policy.cache import AttentionState, DecodeCache, MambaState
+from rolloom.kernels import invariant
+from rolloom.kernels.dispatch import on_cpu
+from rolloom.kernels.linear.op import linear
+from rolloom.kernels.packing import Packing
+from rolloom.policy.attention import Attention
+from rolloom.policy.cache import AttentionState, DecodeCache, MambaState, ReplayedMambaState
 from rolloom.policy.config import HybridConfig
-from rolloom.policy.layers import MLP, Attention, MambaMixer, MoE, RMSNorm, init_weights, make_mixer
+from rolloom.policy.layers import RMSNorm
+from rolloom.policy.mamba import MambaMixer
+from rolloom.policy.mixers import init_weights, make_mixer
+from rolloom.policy.moe import MoE
 
 
 class Block(nn.Module):
@@ -24,6 +35,16 @@ class Block(nn.Module):
         super().__init__()
         self.norm = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
         self.mixer = make_mixer(config, letter)
+
+    def forward(
+        self, x: torch.Tensor, packing: Packing, replay: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`[L, D]` to `[L, D]`, and the experts chosen `[L, K]` if the mixer has any."""
+        h = self.norm(x, packing)
+        if isinstance(self.mixer, MoE):
+            h, chosen = self.mixer(h, packing, replay)
+            return x + h, chosen
+        return x + self.mixer(h, packing), None
 
 
 class Backbone(nn.Module):
@@ -41,6 +62,13 @@ class Backbone(nn.Module):
             assert isinstance(block, Block)
             yield block
 
+    def embed(self, ids: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
+        """Return the embeddings `[L, D]` of ids `[L]`."""
+        weight = self.embeddings.weight
+        if packing is not None and torch.is_grad_enabled() and on_cpu(weight) == "invariant":
+            return invariant.embedding(ids, weight, packing.bounds)
+        return F.embedding(ids, weight)
+
 
 class HybridLM(nn.Module):
     """Causal language model of the Nemotron 3 architecture.
@@ -48,11 +76,15 @@ class HybridLM(nn.Module):
     Args:
         config: its shape.
         seed: of the initial weights.
+
+    Attributes:
+        recompute: in training, keep only each layer's input and compute the layer again in the backward pass.
     """
 
     def __init__(self, config: HybridConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if self.lm_head.weight.device.type != "meta":
@@ -61,73 +93,79 @@ class HybridLM(nn.Module):
     def forward(
         self,
         ids: torch.Tensor,
+        packing: Packing | None = None,
         replay: torch.Tensor | None = None,
         recorded: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Run whole sequences; padding belongs on the right and is ignored by everything before it.
+        """Run whole sequences. Padding on the right of a dense batch is ignored by everything before it.
 
         Args:
-            ids: int64 `[B, T]`.
-            replay: experts chosen at sampling, `[B, T, L, K]`, or None to choose now.
-            recorded: receives each MoE layer's choice `[B, T, K]`.
+            ids: int64, packed `[L]` with `packing`, or `[B, T]` without.
+            packing: of the L tokens; no state crosses from one sequence to the next.
+            replay: experts chosen at sampling, `[L, E, K]` or `[B, T, E, K]`, or None to choose now.
+            recorded: receives each MoE layer's choice, `[L, K]`.
 
         Returns:
-            Final hidden states `[B, T, D]`; `lm_head` makes logits of them.
+            Final hidden states `[L, D]` or `[B, T, D]`; `logits` makes logits of them.
         """
-        x = self.model.embeddings(ids)
+        shape = ids.shape
+        if packing is None:
+            packing = Packing.dense(*shape)
+            ids, replay = ids.flatten(), None if replay is None else replay.flatten(0, 1)
+        x = self.model.embed(ids, packing)
         moe_index = 0
         for block in self.model.blocks():
-            h = block.norm(x)
+            given = None
             if isinstance(block.mixer, MoE):
-                h, chosen = block.mixer(h, None if replay is None else replay[:, :, moe_index])
-                if recorded is not None:
-                    recorded.append(chosen)
+                given = None if replay is None else replay[:, moe_index]
                 moe_index += 1
+            if self.recompute and torch.is_grad_enabled():
+                made = checkpoint(block, x, packing, given, use_reentrant=False)
+                assert isinstance(made, tuple)
+                x, chosen = made
             else:
-                h = block.mixer(h)
-            x = x + h
-        return self.model.norm_f(x)
+                x, chosen = block(x, packing, given)
+            if chosen is not None and recorded is not None:
+                recorded.append(chosen)
+        return self.model.norm_f(x, packing).view(*shape, -1)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits of final hidden states `[n, D]`, fp32 `[n, V]`, for sampling."""
+        return linear(hidden, self.lm_head.weight).float()
 
     @torch.no_grad()
-    def prefill(
-        self, ids: torch.Tensor, lengths: torch.Tensor, cache: DecodeCache, start: int
+    def feed(
+        self, ids: torch.Tensor, packing: Packing, cache: DecodeCache, start: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Feed right-padded tokens to rows `start..start + B` of the cache, continuing what they hold.
+        """Feed packed sequences to rows `start..start + S` of the cache, continuing what they hold.
 
         Args:
-            ids: `[B, T]`.
-            lengths: real tokens of each row, at least 1, `[B]`.
+            ids: `[L]`.
+            packing: of the L tokens; no sequence is empty.
             cache: written in place.
             start: first row.
 
         Returns:
-            Logits after each row's last token `[B, V]` and the experts chosen `[B, T, L, K]` (uint8).
+            Final hidden states `[L, D]` and the experts chosen `[L, E, K]` (uint8, int16 above 256 experts).
         """
-        batch, length = ids.shape
-        rows = slice(start, start + batch)
-        offsets = cache.lengths[rows]
-        steps = torch.arange(length, device=ids.device)
-        positions = torch.where(steps < lengths[:, None], offsets[:, None] + steps, cache.context)
-        seen = int((offsets + lengths).max())
-        mask = (torch.arange(seen, device=ids.device) <= positions[..., None])[:, None]
-        x = self.model.embeddings(ids)
+        rows = slice(start, start + packing.sequences)
+        lengths = cache.lengths[rows].clone()
+        x = self.model.embed(ids)
         chosen = []
         for block, state in zip(self.model.blocks(), cache.layers, strict=True):
             h, mixer = block.norm(x), block.mixer
-            if isinstance(mixer, MambaMixer) and isinstance(state, MambaState):
-                h = mixer.prefill(h, lengths, MambaState(state.conv[rows], state.ssm[rows]))
+            if isinstance(mixer, MambaMixer) and isinstance(state, MambaState | ReplayedMambaState):
+                h = mixer(h, packing, state, rows)
             elif isinstance(mixer, Attention) and isinstance(state, AttentionState):
-                h = mixer.prefill(h, positions, mask, AttentionState(state.key[rows], state.value[rows]))
+                h = mixer(h, packing, state, rows, lengths)
             elif isinstance(mixer, MoE):
                 h, experts = mixer(h)
                 chosen.append(experts)
             else:
                 h = mixer(h)
             x = x + h
-        cache.lengths[rows] += lengths
-        last = x[torch.arange(batch, device=ids.device), lengths - 1]
-        logits = self.lm_head(self.model.norm_f(last))
-        return logits.float(), self._pack_choices(chosen, (batch, length))
+        cache.lengths[rows] += torch.tensor(packing.lengths, device=x.device)
+        return self.model.norm_f(x), self._pack_choices(chosen, len(x))
 
     @torch.no_grad()
     def decode(
@@ -141,32 +179,28 @@ class HybridLM(nn.Module):
             longest: length of the longest of these rows, this token included.
 
         Returns:
-            Logits `[n, V]` and the experts chosen `[n, L, K]` (uint8).
+            Final hidden states `[n, D]` and the experts chosen `[n, E, K]`.
         """
-        rows = len(ids)
-        positions = cache.lengths[:rows]
-        mask = (torch.arange(longest, device=ids.device) <= positions[:, None])[:, None, None]
-        x = self.model.embeddings(ids)
+        rows = slice(0, len(ids))
+        positions = cache.lengths[rows]
+        x = self.model.embed(ids)
         chosen = []
         for block, state in zip(self.model.blocks(), cache.layers, strict=True):
             h, mixer = block.norm(x), block.mixer
-            if isinstance(mixer, MambaMixer) and isinstance(state, MambaState):
-                h = mixer.decode(h, MambaState(state.conv[:rows], state.ssm[:rows]))
+            if isinstance(mixer, MambaMixer) and isinstance(state, MambaState | ReplayedMambaState):
+                h = mixer.decode(h, state, rows)
             elif isinstance(mixer, Attention) and isinstance(state, AttentionState):
-                h = mixer.decode(h, positions, mask, AttentionState(state.key[:rows], state.value[:rows]))
+                h = mixer.decode(h, state, rows, positions, longest)
             elif isinstance(mixer, MoE):
                 h, experts = mixer(h)
                 chosen.append(experts)
             else:
                 h = mixer(h)
             x = x + h
-        cache.lengths[:rows] += 1
-        return self.lm_head(self.model.norm_f(x)).float(), self._pack_choices(chosen, (rows,))
+        cache.lengths[rows] += 1
+        return self.model.norm_f(x), self._pack_choices(chosen, len(x))
 
-    def _pack_choices(self, chosen: list[torch.Tensor], lead: tuple[int, ...]) -> torch.Tensor:
+    def _pack_choices(self, chosen: list[torch.Tensor], tokens: int) -> torch.Tensor:
         if not chosen:
-            return torch.zeros(*lead, 0, self.config.num_experts_per_tok, dtype=torch.uint8)
+            return torch.zeros(tokens, 0, self.config.num_experts_per_tok, dtype=torch.uint8)
         return torch.stack(chosen, -2).to(torch.int16 if self.config.n_routed_experts > 256 else torch.uint8)
-
-
-__all__ = ["MLP", "Backbone", "Block", "HybridLM"]

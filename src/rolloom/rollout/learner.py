@@ -18,6 +18,7 @@ from rolloom.kernels.logprob.op import linear_logprob
 from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
 from rolloom.policy.checkpoint import load_policy, save_policy
 from rolloom.policy.loss import grpo_token_loss
+from rolloom.policy.model import HybridLM
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.checkpoints import write_checkpoint
 from rolloom.rollout.types import derive_seed
@@ -159,15 +160,21 @@ class Learner:
             self.optimizer.step()
 
     def _score(self, micro: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden = self.model(micro.ids, micro.replay).flatten(0, 1)[micro.at]
-        return linear_logprob(hidden, self.model.lm_head.weight, micro.targets, self.temperature)
+        return self._logprobs(self.model, micro, micro.replay)
 
     def _reference_logp(self, micro: Microbatch) -> torch.Tensor | None:
         if self.reference is None:
             return None
         with torch.no_grad():
-            hidden = self.reference(micro.ids).flatten(0, 1)[micro.at]
-            return linear_logprob(hidden, self.reference.lm_head.weight, micro.targets, self.temperature)[0]
+            return self._logprobs(self.reference, micro)[0]
+
+    def _logprobs(
+        self, model: HybridLM, micro: Microbatch, replay: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = model(micro.ids, micro.packing, replay).index_select(0, micro.at)
+        return linear_logprob(
+            hidden, model.lm_head.weight, micro.targets, self.temperature, bounds=micro.sampled.bounds
+        )
 
     @staticmethod
     def _measure(

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from rolloom.kernels.dispatch import is_deterministic
+from rolloom.kernels.packing import Packing
 from rolloom.policy.cache import DecodeCache, ParkedRow
 from rolloom.policy.model import HybridLM
 from rolloom.rollout.sampling import sample
@@ -55,7 +57,9 @@ class NativeEngine:
         self.device = parameter.device
         self.slots, self.context = slots, context
         self.stop_ids = frozenset(stop_ids)
-        self.cache = DecodeCache(model.config, slots, context, parameter.dtype, self.device)
+        self.cache = DecodeCache(
+            model.config, slots, context, parameter.dtype, self.device, is_deterministic()
+        )
         choice = (slots, context, model.config.moe_layers, model.config.num_experts_per_tok)
         self._experts = torch.zeros(
             choice, dtype=torch.int16 if model.config.n_routed_experts > 256 else torch.uint8
@@ -127,10 +131,10 @@ class NativeEngine:
         batch: list[tuple[Request, list[int], ParkedRow | None]] = []
         twins: list[tuple[Request, int]] = []
         first_of: dict[tuple[int, ...], int] = {}
-        padded = 0
+        fresh = 0
         while self._waiting and start + len(batch) + len(twins) < self.slots:
             request = self._waiting[0]
-            if batch and max(padded, len(request.ids)) * (len(batch) + 1) > PREFILL_TOKENS:
+            if batch and fresh + len(request.ids) > PREFILL_TOKENS:
                 break
             self._waiting.popleft()
             session = self._sessions.get(request.session) if request.session and request.continues else None
@@ -148,10 +152,10 @@ class NativeEngine:
             elif request.session:
                 del self._sessions[request.session]
             batch.append((request, ids, session.state if session else None))
-            padded = max(padded, len(ids))
+            fresh += len(ids)
         if not batch:
             return finished
-        finished += self._prefill(start, batch, twins, padded)
+        finished += self._prefill(start, batch, twins)
         return finished
 
     def _refusal(
@@ -169,23 +173,22 @@ class NativeEngine:
 
     def _prefill(
         self, start: int, batch: list[tuple[Request, list[int], ParkedRow | None]],
-        twins: list[tuple[Request, int]], padded: int,
+        twins: list[tuple[Request, int]],
     ) -> list[Completion]:  # fmt: skip
         count = len(batch)
         self.cache.clear(start, start + count)
-        ids = torch.zeros(count, padded, dtype=torch.int64)
-        lengths = torch.tensor([len(tokens) for _, tokens, _ in batch])
-        for index, (request, tokens, parked) in enumerate(batch):
-            ids[index, : len(tokens)] = torch.tensor(tokens)
+        for index, (request, _, parked) in enumerate(batch):
             if parked is not None:
                 self.cache.restore(parked, start + index)
             self._rows.append(_Row(request, parked.length if parked else 0))
-        logits, chosen = self.model.prefill(ids.to(self.device), lengths.to(self.device), self.cache, start)
-        chosen = chosen.cpu()
-        for index, (_, tokens, parked) in enumerate(batch):
-            fed = parked.length if parked else 0
-            self._experts[start + index, fed : fed + len(tokens)] = chosen[index, : len(tokens)]
-        self.prefilled_tokens += int(lengths.sum())
+        ids = torch.tensor([token for _, tokens, _ in batch for token in tokens], device=self.device)
+        packing = Packing.of([len(tokens) for _, tokens, _ in batch])
+        hidden, chosen = self.model.feed(ids, packing, self.cache, start)
+        logits = self.model.logits(hidden[packing.last(self.device)])
+        for index, part in enumerate(chosen.cpu().split(packing.lengths)):
+            fed = self._rows[start + index].fed_before
+            self._experts[start + index, fed : fed + len(part)] = part
+        self.prefilled_tokens += packing.tokens
         for request, twin in twins:
             row = len(self._rows)
             self.cache.copy_row(start + twin, row)
@@ -202,9 +205,9 @@ class NativeEngine:
         count = len(self._rows)
         longest = max(row.fed_before + self._fed(row) for row in self._rows) + 1
         positions = self.cache.lengths[:count].clone()
-        logits, chosen = self.model.decode(self._next[:count], self.cache, longest)
+        hidden, chosen = self.model.decode(self._next[:count], self.cache, longest)
         self._experts[torch.arange(count), positions.cpu()] = chosen.cpu()
-        return self._take(0, count, logits)
+        return self._take(0, count, self.model.logits(hidden))
 
     @staticmethod
     def _fed(row: _Row) -> int:

@@ -83,7 +83,7 @@ def train(
         total = sum(int(sequence.mask.sum()) for sequence in batch)
         loss_sum = 0.0
         for micro in make_microbatches(batch, MICROBATCH_TOKENS):
-            hidden = model(micro.ids).flatten(0, 1)[micro.at]
+            hidden = model(micro.ids, micro.packing).index_select(0, micro.at)
             logp, _ = linear_logprob(hidden, model.lm_head.weight, micro.targets)
             loss = -logp.sum() / total
             loss.backward()

@@ -158,9 +158,9 @@ def ssd_scan_packed_chunked(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what `ssd_scan_chunked` returns for each sequence alone, in fp32 to the last bit.
 
-    A and D may be of each token, `[L, H]`. All chunks of all sequences go through the matrix products together; MKL computes a product of a batch
-    like the product alone if its sizes are multiples of `WHOLE`. For other sizes sequences are scanned in
-    turn.
+    A and D may be of each token, `[L, H]`. All chunks of all sequences go through the matrix products
+    together; MKL computes a product of a batch like the product alone if its sizes are multiples of `WHOLE`.
+    For other sizes sequences are scanned in turn.
     """
     grid = layout.packed(cu_seqlens, len(x), chunk)
     _, heads, head_dim = x.shape
