@@ -99,9 +99,10 @@ def test_what_is_in_flight_when_weights_change_is_answered_not_lost(
     host: EngineHost, policy_path: str
 ) -> None:
     waiting = requests(policy_path, "a", 30, max_new_tokens=200)
-    host.submit("a", waiting, [])
     state = to_arrays(load_policy(policy_path).state_dict())
-    host.load_weights(state, 1, weights_checksum(state))
+    checksum = weights_checksum(state)
+    host.submit("a", waiting, [])
+    host.load_weights(state, 1, checksum)
     answers = collect(host, "a", 30)
     assert "abort" in {c.finish for c in answers.values()}
     host.submit("b", requests(policy_path, "b", 2), [])
