@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from rolloom.kernels import invariant
-from rolloom.kernels.dispatch import on_cpu
+from rolloom.kernels.dispatch import is_deterministic, on_cpu
 from rolloom.kernels.linear.op import linear
 from rolloom.kernels.packing import Packing
 from rolloom.policy.attention import Attention
@@ -132,6 +132,11 @@ class HybridLM(nn.Module):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits of final hidden states `[n, D]`, fp32 `[n, V]`, for sampling."""
         return linear(hidden, self.lm_head.weight).float()
+
+    def new_cache(self, rows: int, context: int) -> DecodeCache:
+        """Return an empty cache of `rows` sequences of up to `context` tokens."""
+        weight = self.lm_head.weight
+        return DecodeCache(self.config, rows, context, weight.dtype, weight.device, is_deterministic())
 
     @torch.no_grad()
     def feed(

@@ -12,8 +12,7 @@ from rolloom.configs.load import describe
 from rolloom.configs.schema import EnvConfig, RunConfig
 from rolloom.envs import registry
 from rolloom.errors import RolloomError
-from rolloom.policy.config import HybridConfig
-from rolloom.policy.memory import footprint
+from rolloom.policy.loading import memory_need
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.cluster import Cluster
 from rolloom.rollout.curriculum import Curriculum
@@ -86,14 +85,13 @@ def check_environment(chosen: EnvConfig, tokenizer: ChatTokenizer, config: RunCo
 
 def memory_lines(config: RunConfig, policy_path: str) -> list[str]:
     """Return the memory estimate as lines of text."""
-    shape = HybridConfig.load(policy_path)
-    need = footprint(shape, 2 if config.policy.dtype == "bfloat16" else 4)
+    need, shape = memory_need(policy_path, 2 if config.policy.dtype == "bfloat16" else 4)
     engines = 1 if config.local else config.rollout.engines
     cache = need.cache(config.rollout.slots, config.rollout.max_context)
     copies = 2 if config.trainer.kl_coefficient > 0 else 1
     return [
         f"policy {policy_path}",
-        f"  {need.parameters:,} parameters, pattern {shape.pattern}, {config.policy.dtype}",
+        f"  {need.parameters:,} parameters, {shape}, {config.policy.dtype}",
         "memory, without activations",
         f"  learner {(need.weights * copies + need.optimizer) / MIB:.1f} MiB: weights, gradients, AdamW",
         f"  engine  {(need.weights + cache) / MIB:.1f} MiB each, {engines} of them: weights and the cache of "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rolloom.policy.checkpoint import load_policy
+from rolloom.policy.loading import load_any_policy
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.native_engine import NativeEngine
 from rolloom.rollout.pump import Pump
@@ -37,7 +37,7 @@ class EngineHost(Pump[Completion]):
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
-        model = load_policy(path, getattr(torch, dtype), device)
+        model = load_any_policy(path, getattr(torch, dtype), device)
         tokenizer = ChatTokenizer.load(path)
         self.engine = NativeEngine(model, tokenizer.stop_ids, slots, context)
         self._owner_of: dict[str, str] = {}

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from rolloom.configs.schema import TrainerConfig
 from rolloom.kernels.logprob.op import linear_logprob
 from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
-from rolloom.policy.checkpoint import load_policy, save_policy
+from rolloom.policy.loading import load_any_policy, save_any_policy
 from rolloom.policy.loss import grpo_token_loss
-from rolloom.policy.model import HybridLM
+from rolloom.policy.protocol import Policy
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.checkpoints import write_checkpoint
 from rolloom.rollout.types import derive_seed
@@ -80,7 +80,7 @@ class Learner:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.temperature, self.device = config, temperature, device
-        self.model = load_policy(path, getattr(torch, dtype), device).train()
+        self.model = load_any_policy(path, getattr(torch, dtype), device).train()
         self.tokenizer = ChatTokenizer.load(path)
         for name, parameter in self.model.named_parameters():
             if ".gate." in name:
@@ -92,7 +92,7 @@ class Learner:
         )  # fmt: skip
         self.reference = None
         if config.kl_coefficient > 0:
-            self.reference = load_policy(reference_path, getattr(torch, dtype), device).eval()
+            self.reference = load_any_policy(reference_path, getattr(torch, dtype), device).eval()
         # A run that starts from another run's checkpoint (its own reference) starts with a fresh optimizer.
         if path != reference_path and (Path(path) / OPTIMIZER).is_file():
             self._load_optimizer(Path(path) / OPTIMIZER)
@@ -169,7 +169,7 @@ class Learner:
             return self._logprobs(self.reference, micro)[0]
 
     def _logprobs(
-        self, model: HybridLM, micro: Microbatch, replay: torch.Tensor | None = None
+        self, model: Policy, micro: Microbatch, replay: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = model(micro.ids, micro.packing, replay).index_select(0, micro.at)
         return linear_logprob(
@@ -205,7 +205,7 @@ class Learner:
         """Write the checkpoint of a step under a run's checkpoint directory and return its path."""
 
         def fill(directory: Path) -> None:
-            save_policy(self.model, directory)
+            save_any_policy(self.model, directory)
             self.tokenizer.save(directory)
             save_file(self._optimizer_tensors(), str(directory / OPTIMIZER))
             (directory / "trainer.json").write_text(json.dumps({"step": step, **meta}) + "\n")

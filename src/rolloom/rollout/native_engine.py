@@ -1,4 +1,4 @@
-"""Continuous batching for the hybrid policy: sequences join and leave a running batch.
+"""Continuous batching for any policy: sequences join and leave a running batch.
 
 Rows 0..n-1 of the cache are active, so a decode step is one pass over views. A finished sequence's row is
 filled by the last one. Between the turns of an episode its row is parked and later continued, so no token is
@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from rolloom.kernels.dispatch import is_deterministic
 from rolloom.kernels.packing import Packing
-from rolloom.policy.cache import DecodeCache, ParkedRow
-from rolloom.policy.model import HybridLM
+from rolloom.policy.protocol import Parked, Policy, SlotCache
 from rolloom.rollout.sampling import sample
 from rolloom.rollout.types import Completion, Request
 
@@ -37,12 +35,12 @@ class _Row:
 
 @dataclass(slots=True)
 class _Session:
-    state: ParkedRow
+    state: Parked
     pending: int
 
 
 class NativeEngine:
-    """Samples completions from a `HybridLM`; single-threaded, driven by `step`.
+    """Samples completions from a policy; single-threaded, driven by `step`.
 
     Args:
         model: weights, used in place.
@@ -51,15 +49,13 @@ class NativeEngine:
         context: longest sequence, in tokens.
     """
 
-    def __init__(self, model: HybridLM, stop_ids: Iterable[int], slots: int = 64, context: int = 512) -> None:
+    def __init__(self, model: Policy, stop_ids: Iterable[int], slots: int = 64, context: int = 512) -> None:
         self.model = model.eval()
         parameter = next(model.parameters())
         self.device = parameter.device
         self.slots, self.context = slots, context
         self.stop_ids = frozenset(stop_ids)
-        self.cache = DecodeCache(
-            model.config, slots, context, parameter.dtype, self.device, is_deterministic()
-        )
+        self.cache: SlotCache = model.new_cache(slots, context)
         choice = (slots, context, model.config.moe_layers, model.config.num_experts_per_tok)
         self._experts = torch.zeros(
             choice, dtype=torch.int16 if model.config.n_routed_experts > 256 else torch.uint8
@@ -128,7 +124,7 @@ class NativeEngine:
         self._patience = 0
         finished: list[Completion] = []
         start = len(self._rows)
-        batch: list[tuple[Request, list[int], ParkedRow | None]] = []
+        batch: list[tuple[Request, list[int], Parked | None]] = []
         twins: list[tuple[Request, int]] = []
         first_of: dict[tuple[int, ...], int] = {}
         fresh = 0
@@ -172,7 +168,7 @@ class NativeEngine:
         return None
 
     def _prefill(
-        self, start: int, batch: list[tuple[Request, list[int], ParkedRow | None]],
+        self, start: int, batch: list[tuple[Request, list[int], Parked | None]],
         twins: list[tuple[Request, int]],
     ) -> list[Completion]:  # fmt: skip
         count = len(batch)
