@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from rolloom.rollout.native_engine import NativeEngine
 from rolloom.rollout.types import Completion, Request
 
 VOCAB = 97
-MEDIUM = {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
+MEDIUM: dict[str, Any] = {"hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64,
           "intermediate_size": 1024, "ssm_state_size": 64, "mamba_num_heads": 16, "mamba_head_dim": 64,
           "n_groups": 2, "n_routed_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 256,
           "moe_shared_expert_intermediate_size": 512}  # fmt: skip
-POLICIES = {
+POLICIES: dict[str, dict[str, Any]] = {
     "tiny": {},
     "groups": {"n_groups": 2, "n_group": 2, "topk_group": 1, "use_bias": True, "mlp_bias": True},
     "latent": {"moe_latent_size": 48, "num_key_value_heads": 1},
@@ -82,14 +83,15 @@ def learn(model: HybridLM, rows: list[TrainSequence], budget: int) -> tuple[list
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_packed_batch_has_the_bits_of_its_sequences_alone(name: str) -> None:
     rows = sequences([2, 5, 31, 32, 33, 47, 64, 65, 150, 300])
-    results = [learn(make(name), rows, budget) for budget in (10**6, 1, 100)]
-    (together, pulled), *others = results
-    assert len(together) == 1 and len(others[0][0]) == len(rows)
-    for scored, gradients in others:
+    (together, pulled), (alone, expected), (mixed, _) = (
+        learn(make(name), rows, budget) for budget in (10**6, 1, 100)
+    )
+    assert [len(scored) for scored in (together, alone)] == [1, len(rows)]
+    for scored in (alone, mixed):
         assert torch.equal(torch.cat(scored), together[0])
-        assert gradients.keys() == pulled.keys() and len(pulled) > 30
-        for key, gradient in gradients.items():
-            assert gradient.abs().max() > 0 and torch.equal(gradient, pulled[key]), key
+    assert expected.keys() == pulled.keys() and len(pulled) > 30
+    for key, gradient in expected.items():
+        assert gradient.abs().max() > 0 and torch.equal(gradient, pulled[key]), key
 
 
 def test_recomputed_activations_change_no_bit() -> None:

@@ -128,21 +128,40 @@ def embedding(ids: torch.Tensor, weight: torch.Tensor, bounds: tuple[int, ...] |
     return out
 
 
+def _sigmoid(x: torch.Tensor) -> torch.Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+class _Sigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        out = _sigmoid(x)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (out,) = ctx.saved_tensors
+        return (grads[0] * (out * (1 - out)),)
+
+
 def sigmoid(x: torch.Tensor) -> torch.Tensor:
     """Return 1 / (1 + exp(-x))."""
-    return 1 / (1 + torch.exp(-x))
+    out = _Sigmoid.apply(x.contiguous())
+    assert isinstance(out, torch.Tensor)
+    return out
 
 
 class _Silu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x)
-        return x * sigmoid(x)
+        return x * _sigmoid(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        gate = sigmoid(x)
+        gate = _sigmoid(x)
         return (grads[0] * (gate * (1 + x * (1 - gate))),)
 
 
@@ -162,7 +181,7 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        return (grads[0] * sigmoid(x),)
+        return (grads[0] * _sigmoid(x),)
 
 
 def softplus(x: torch.Tensor) -> torch.Tensor:

@@ -60,12 +60,14 @@ class MoE(nn.Module):
         bounds = packing.bounds if packing else None
         indices, weights = route(
             x, self.gate.weight, self.gate.e_score_correction_bias, c.num_experts_per_tok,
-            c.n_group, c.topk_group, c.norm_topk_prob, c.routed_scaling_factor, replay,
+            c.n_group, c.topk_group, c.norm_topk_prob, c.routed_scaling_factor, replay, bounds,
         )  # fmt: skip
         inner = x
         if c.moe_latent_size:
             inner = linear(x, self.fc1_latent_proj.weight, self.fc1_latent_proj.bias, bounds)
-        mixed = relu2_experts(inner, self.experts.up_proj, self.experts.down_proj, indices, weights)
+        mixed = relu2_experts(
+            inner, self.experts.up_proj, self.experts.down_proj, indices, weights, bounds=bounds
+        )
         if c.moe_latent_size:
             mixed = linear(mixed, self.fc2_latent_proj.weight, self.fc2_latent_proj.bias, bounds)
         return mixed + self.shared_experts(x, packing), indices

@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from rolloom.kernels.dispatch import on_cpu
+from rolloom.kernels.moe.invariant import experts_invariant, scores_invariant
+
 DENSE_MAX_TOKENS = 192
 """Up to here all experts in two matrix products beat sorting (measured at E 8, F 64 on one core)."""
 
@@ -22,6 +25,7 @@ def route(
     normalize: bool,
     scale: float,
     replay: torch.Tensor | None = None,
+    bounds: tuple[int, ...] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose experts and weigh them, in fp32 (DeepSeek-V3, arXiv 2412.19437, section 2.1.2).
 
@@ -38,11 +42,16 @@ def route(
         normalize: divide the chosen scores by their sum.
         scale: routed scaling factor.
         replay: expert indices `[S, K]` or None.
+        bounds: where each packed sequence begins and ends, from 0 to S; deterministic mode on a CPU sums
+            the weight's gradient by them.
 
     Returns:
         Expert indices, int64 `[S, K]`, and their weights, fp32 `[S, K]`.
     """
-    scores = F.linear(x.float(), weight.float()).sigmoid()
+    if on_cpu(x) == "invariant":
+        scores = scores_invariant(x, weight, bounds)
+    else:
+        scores = F.linear(x.float(), weight.float()).sigmoid()
     if replay is None:
         choice = scores.detach() + selection_bias
         if groups > 1:
@@ -66,6 +75,7 @@ def relu2_experts(
     indices: torch.Tensor,
     weights: torch.Tensor,
     backend: str | None = None,
+    bounds: tuple[int, ...] | None = None,
 ) -> torch.Tensor:
     """Apply each token's experts, down(relu(up x)^2), and sum them by weight.
 
@@ -75,7 +85,10 @@ def relu2_experts(
         down: `[E, D, F]`.
         indices: `[S, K]`.
         weights: fp32 `[S, K]`.
-        backend: `dense`, `sorted`, `reference`, or None to choose by the number of tokens.
+        backend: `dense`, `sorted`, `invariant` (a token's bits do not depend on the others), `reference`, or
+            None to choose by mode and number of tokens.
+        bounds: where each packed sequence begins and ends, from 0 to S; `invariant` sums weight gradients
+            by them.
 
     Returns:
         `[S, D]` in x's dtype.
@@ -83,6 +96,8 @@ def relu2_experts(
     Raises:
         ValueError: unknown backend.
     """
+    if backend == "invariant" or (backend is None and on_cpu(x) == "invariant"):
+        return experts_invariant(x, up, down, indices, weights, bounds)
     if backend is None:
         backend = "dense" if len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048 else "sorted"
     if backend not in BACKENDS:
@@ -134,4 +149,4 @@ def _sorted(
     return torch.zeros_like(x).index_add(0, token, torch.cat(parts))
 
 
-BACKENDS = {"dense": _dense, "sorted": _sorted, "reference": _reference}
+BACKENDS = {"invariant": experts_invariant, "dense": _dense, "sorted": _sorted, "reference": _reference}
