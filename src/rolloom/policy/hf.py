@@ -12,6 +12,8 @@ Shapes: L packed tokens, S sequences, D hidden size, V vocabulary; n rows of a d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,7 @@ class HFPolicy(nn.Module):
         if head.bias is not None:
             raise PolicyError(f"{_kind(model)}: an output head with a bias is not supported")
         self.config = HFShape(head.out_features, head.in_features)
-        self.recompute = False
+        self.recompute = self._recomputes = False
         for module in model.modules():
             # A learner that drops activations is not the policy that sampled.
             if isinstance(module, nn.Dropout):
@@ -96,11 +98,9 @@ class HFPolicy(nn.Module):
             Final hidden states `[L, D]` or `[B, T, D]`.
         """
         assert replay is None, "the engine records no experts of a transformers policy"
-        if self.recompute != self.hf.is_gradient_checkpointing:
-            if self.recompute:
-                self.hf.gradient_checkpointing_enable({"use_reentrant": False})
-            else:
-                self.hf.gradient_checkpointing_disable()
+        if self.recompute != self._recomputes:
+            _set_recomputation(self.hf, self.recompute)
+            self._recomputes = self.recompute
         shape = ids.shape
         if packing is None:
             packing, ids = Packing.dense(*shape), ids.flatten()
@@ -169,6 +169,30 @@ class HFPolicy(nn.Module):
         return out.last_hidden_state[0]
 
 
+def _set_recomputation(model: Any, wanted: bool) -> None:
+    # transformers renames "gradient" to "activation" on its way to version 6.
+    word = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    if wanted:
+        getattr(model, f"{word}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(model, f"{word}_checkpointing_disable")()
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep transformers' progress bars and reports, whose content our errors carry, off the terminal."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _kind(module: Any) -> str:
     return type(module).__name__
 
@@ -183,16 +207,21 @@ def load_hf(path: str | Path, dtype: torch.dtype = torch.float32, device: str = 
     transformers = need("transformers", "hf", PURPOSE)
     transformers.AttentionInterface.register(NAME, attend)
     try:
-        config = transformers.AutoConfig.from_pretrained(str(path))
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            str(path), config=config, dtype=dtype, attn_implementation=NAME, output_loading_info=True
-        )
+        with _quiet(transformers):
+            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+                str(path), dtype=dtype, attn_implementation=NAME, output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )  # fmt: skip
     except (ValueError, OSError, KeyError, RuntimeError, AttributeError) as error:
         raise PolicyError(f"{path}: transformers cannot load it: {str(error).strip()[:800]}") from error
-    problems = [f"{kind.split('_')[0]} {name}" for kind in ("missing_keys", "unexpected_keys")
-                for name in sorted(report[kind])]  # fmt: skip
+    problems = [f"missing {name}" for name in report["missing_keys"]]
+    problems += [f"unexpected {name}" for name in report["unexpected_keys"]]
+    problems += [
+        f"misshaped {name}: expected {tuple(expected)}, got {tuple(got)}"
+        for name, got, expected in report["mismatched_keys"]
+    ]
     if problems:
-        shown = "; ".join(problems[:12])
+        shown = "; ".join(sorted(problems)[:12])
         raise PolicyError(f"{path} does not fit its config.json ({len(problems)} tensors): {shown}")
     return try_policy(HFPolicy(model).to(device=device).eval(), str(path))
 
@@ -207,7 +236,10 @@ def make_hf(config: Any, seed: int = 0, dtype: torch.dtype = torch.float32) -> H
     transformers.AttentionInterface.register(NAME, attend)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=NAME)
+        with _quiet(transformers):
+            model = transformers.AutoModelForCausalLM.from_config(
+                config, dtype=dtype, attn_implementation=NAME
+            )
     return try_policy(HFPolicy(model).eval(), type(config).__name__)
 
 
@@ -256,7 +288,8 @@ def try_policy(policy: HFPolicy, source: str) -> HFPolicy:
 
 def save_hf(policy: HFPolicy, directory: Path) -> None:
     """Write `config.json`, `generation_config.json` and the weights, as `from_pretrained` reads them."""
-    policy.hf.save_pretrained(directory)
+    with _quiet(need("transformers", "hf", PURPOSE)):
+        policy.hf.save_pretrained(directory)
 
 
 def memory_of(path: str | Path, bytes_per_value: int) -> tuple[Footprint, str]:
@@ -268,7 +301,7 @@ def memory_of(path: str | Path, bytes_per_value: int) -> tuple[Footprint, str]:
     transformers = need("transformers", "hf", PURPOSE)
     try:
         config = transformers.AutoConfig.from_pretrained(str(path))
-        with torch.device("meta"):
+        with _quiet(transformers), torch.device("meta"):
             model = transformers.AutoModelForCausalLM.from_config(config)
     except (ValueError, OSError, KeyError) as error:
         raise PolicyError(f"{path}: transformers cannot make it: {str(error).strip()[:800]}") from error

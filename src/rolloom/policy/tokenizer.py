@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from rolloom.policy.chat_template import compile_template, pick_template
 from rolloom.policy.config import PolicyError
 
 SENTINEL = "\u2402reply\u2402"
@@ -23,24 +23,40 @@ THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 class ChatTokenizer:
     """A `tokenizers` file with the chat template of its checkpoint.
 
+    Args:
+        tokenizer: text to tokens.
+        template: chat template.
+        eos_token: the token a completion ends with.
+        settings: of `tokenizer_config.json`; kept when saved.
+        stops: further tokens that end a completion.
+
     Attributes:
-        stop_ids: tokens that end a completion.
+        stop_ids: tokens that end a completion; the first is the one that ends a turn in the template.
         opens_thinking: the generation prompt already contains `<think>`, so a completion starts inside it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: str, eos_token: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: str,
+        eos_token: str,
+        settings: Mapping[str, Any] | None = None,
+        stops: Iterable[int] = (),
+    ) -> None:
         self.tokenizer = tokenizer
         self.eos_token = eos_token
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
-        self._template = environment.from_string(template)
+        self.settings = {"eos_token": eos_token, **(settings or {})}
+        self._template = compile_template(template, _special_tokens(self.settings))
         self.template_text = template
         eos = tokenizer.token_to_id(eos_token)
         if eos is None:
             raise PolicyError(f"eos_token: {eos_token!r} is not in the tokenizer's vocabulary")
-        self.stop_ids = (eos,)
         self.think_close_id = tokenizer.token_to_id(THINK_CLOSE)
         self._control_tokens = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        self.turn_end = self._find_turn_end()
+        turn_end = tokenizer.token_to_id(self.turn_end)
+        assert turn_end is not None
+        self.stop_ids = tuple(dict.fromkeys((turn_end, eos, *stops)))
         prompt = self.render([{"role": "user", "content": "u"}])
         self.opens_thinking = prompt.rstrip().endswith(THINK_OPEN)
         self._thinking_prefix = THINK_OPEN + "\n" if self.opens_thinking else ""
@@ -63,7 +79,8 @@ class ChatTokenizer:
         except (ValueError, AttributeError) as error:
             raise PolicyError(f"{config_file} is malformed: {error}") from error
         template_file = directory / "chat_template.jinja"
-        template = template_file.read_text() if template_file.is_file() else config.get("chat_template")
+        held = config.pop("chat_template", None)
+        template = template_file.read_text() if template_file.is_file() else pick_template(held)
         if not template:
             raise PolicyError(f"{directory} has no chat template: expected chat_template.jinja")
         eos = eos.get("content") if isinstance(eos, dict) else eos
@@ -73,17 +90,17 @@ class ChatTokenizer:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises nothing narrower
             raise PolicyError(f"{file} is malformed: {error}") from error
-        return cls(tokenizer, template, eos)
+        return cls(tokenizer, template, eos, config, _generation_stops(directory))
 
     def save(self, directory: Path) -> None:
         """Write the files `load` and transformers' AutoTokenizer read."""
         self.tokenizer.save(str(directory / "tokenizer.json"))
-        config = {
+        plain = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": self.eos_token,
             "pad_token": self.tokenizer.id_to_token(0),
             "clean_up_tokenization_spaces": False,
         }
+        config = self.settings if "tokenizer_class" in self.settings else {**plain, **self.settings}
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
         (directory / "chat_template.jinja").write_text(self.template_text)
 
@@ -125,11 +142,18 @@ class ChatTokenizer:
         opening = [{"role": "user", "content": "u"}, {"role": "assistant", "content": SENTINEL}]
         text = self.render([*opening, *[self._defuse(m) for m in messages]])
         _, found, tail = text.partition(SENTINEL)
-        if not found or not tail.startswith(self.eos_token):
+        if not found or not tail.startswith(self.turn_end):
             raise PolicyError(
                 "the chat template must write assistant content verbatim, followed by the eos token"
             )
-        return self.encode(tail[len(self.eos_token) :])
+        return self.encode(tail[len(self.turn_end) :])
+
+    def _find_turn_end(self) -> str:
+        """Return the control token the template writes after a completion; eos where it writes none."""
+        opening = [{"role": "user", "content": "u"}, {"role": "assistant", "content": SENTINEL}]
+        tail = self.render(opening, generate=False).partition(SENTINEL)[2]
+        ends = [token for token in self._control_tokens if token and tail.startswith(token)]
+        return max(ends, key=len, default=self.eos_token)
 
     def completion_text(self, ids: Sequence[int]) -> str:
         """What the environment reads of sampled tokens: without the stop token, with the opened think tag."""
@@ -152,3 +176,26 @@ class ChatTokenizer:
             if token in content:
                 content = content.replace(token, token[0] + "\u200b" + token[1:])
         return {**message, "content": content}
+
+
+def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tokens that templates may name, from the settings of a tokenizer."""
+    texts = {
+        name: value.get("content") if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name.endswith("_token")
+    }
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def _generation_stops(directory: Path) -> list[int]:
+    """Return the tokens that `generation_config.json` stops at, where there is one."""
+    file = directory / "generation_config.json"
+    if not file.is_file():
+        return []
+    try:
+        stops = json.loads(file.read_text()).get("eos_token_id")
+    except (ValueError, AttributeError) as error:
+        raise PolicyError(f"{file} is malformed: {error}") from error
+    listed = stops if isinstance(stops, list) else [stops]
+    return [stop for stop in listed if isinstance(stop, int)]
