@@ -33,9 +33,9 @@ def make_policy(directory: Path, tokenizer: ChatTokenizer, family: str = "qwen3"
     eos = tokenizer.stop_ids[0]
     sizes: dict[str, Any] = {
         "vocab_size": tokenizer.vocab_size, "hidden_size": 32, "intermediate_size": 64,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
-        "eos_token_id": eos, "bos_token_id": eos, "pad_token_id": 0, "tie_word_embeddings": False,
-        "initializer_range": 0.15,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 512, "eos_token_id": eos, "bos_token_id": eos, "pad_token_id": 0,
+        "tie_word_embeddings": False, "initializer_range": 0.15,
     }  # fmt: skip
     if family == "qwen3-moe":
         experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}
