@@ -93,7 +93,7 @@ def step_cost(inputs: Inputs) -> Cost:
 OPERATIONS = (
     Operation(
         "causal_conv1d", causal_conv1d, causal_conv1d_reference, 
-        ("torch", "torch_fast", "invariant", "triton"),
+        ("torch", "cpu", "torch_fast", "invariant", "triton"),
         cases=(
             batch("one token", 1, 1, 6), batch("shorter than the window", 2, 2, 6, state=True),
             batch("odd", 1, 63, 21, width=3), batch("500", 1, 500, 5, width=2, biased=False, slow=True),

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from rolloom.kernels import invariant
+from rolloom.kernels.conv1d.packed import last_inputs
 from rolloom.kernels.packing import Packing
 
 Convolve = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor]
@@ -117,11 +118,7 @@ def convolve_invariant(
     out = torch.cat((out, out.new_zeros(rest, channels))) if rest else out
     if not final_state:
         return out.view_as(x)
-    ends = torch.tensor(packing.lengths, device=x.device)[:, None] + torch.arange(halo, device=x.device)
-    starts = len(history) - tokens + packing.cu_seqlens(x.device)[:-1, None].long()
-    first = torch.arange(packing.sequences, device=x.device)[:, None] * halo
-    last = torch.where(ends >= halo, starts + ends - halo, first + ends)
-    return out.view_as(x), history[last]
+    return out.view_as(x), last_inputs(flat[:tokens], state.to(x), packing, halo)
 
 
 def _tokens(parameter: torch.Tensor, tokens: int, dims: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from rolloom.kernels.conv1d.cpu import channels_last, convolve_invariant, run, shifted, update_invariant
+from rolloom.kernels.conv1d.packed import convolve_packed
 from rolloom.kernels.conv1d.reference import causal_conv1d_reference, causal_conv1d_update_reference
 from rolloom.kernels.dispatch import UnsupportedError, choose, on_cpu
 
@@ -57,7 +58,8 @@ def causal_conv1d(
         cu_seqlens: where packed sequences start and end, int `[S + 1]` from 0 to at most T; some may be
             empty. No sequence sees another. What lies beyond the last gives zeros.
         final_state: also return the last k - 1 inputs of each sequence, initial state included.
-        backend: `torch` (shifted multiply-adds), `torch_fast` (channels-last convolution, other roundings),
+        backend: `cpu` (as one sequence, then again near boundaries),
+            `torch` (shifted multiply-adds), `torch_fast` (channels-last convolution, other roundings),
             `invariant` (a token's bits depend on no other sequence, and are those of decoding), `triton`,
             `reference`, or None for the rule of `dispatch`.
 
@@ -70,8 +72,9 @@ def causal_conv1d(
     """
     if cu_seqlens is not None:
         _check_packed(x, initial_state, cu_seqlens)
+    default = on_cpu(x, "torch" if x.is_cuda else "cpu")
     function = choose(
-        "causal_conv1d", SEQUENCE, backend, x, lambda: _unsupported(x, weight, bias, initial_state), on_cpu(x)
+        "causal_conv1d", SEQUENCE, backend, x, lambda: _unsupported(x, weight, bias, initial_state), default
     )
     return function(x, weight, bias, initial_state, cu_seqlens, final_state)
 
@@ -141,6 +144,7 @@ def _update(
 SEQUENCE = {
     "torch": partial(run, shifted),
     "invariant": convolve_invariant,
+    "cpu": convolve_packed,
     "torch_fast": partial(run, channels_last),
     "reference": causal_conv1d_reference,
     "triton": "rolloom.kernels.conv1d.triton:causal_conv1d",

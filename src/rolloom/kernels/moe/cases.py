@@ -32,7 +32,7 @@ def case(name: str, tokens: int, width: int, experts: int, hidden: int, top_k: i
 
 OPERATIONS = (
     Operation(
-        "relu2_experts", relu2_experts, reference, ("dense", "sorted", "invariant"),
+        "relu2_experts", relu2_experts, reference, ("dense", "sorted", "cpu", "invariant"),
         cases=(
             case("one token", 1, 16, 8, 20, 3), case("odd", 63, 21, 7, 13, 2),
             case("no token", 0, 16, 8, 20, 3), case("all experts", 9, 16, 4, 12, 4),

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from rolloom.kernels.dispatch import on_cpu
+from rolloom.kernels.moe.cpu import experts_cpu
 from rolloom.kernels.moe.invariant import experts_invariant, scores_invariant
 
-DENSE_MAX_TOKENS = 192
+DENSE_MAX_TOKENS = 32
 """Up to here all experts in two matrix products beat sorting (measured at E 8, F 64 on one core)."""
 
 
@@ -85,8 +86,8 @@ def relu2_experts(
         down: `[E, D, F]`.
         indices: `[S, K]`.
         weights: fp32 `[S, K]`.
-        backend: `dense`, `sorted`, `invariant` (a token's bits do not depend on the others), `reference`, or
-            None to choose by mode and number of tokens.
+        backend: `dense`, `sorted`, `cpu` (with a backward pass of its own), `invariant` (a token's bits do
+            not depend on the others), `reference`, or None to choose by mode and number of tokens.
         bounds: where each packed sequence begins and ends, from 0 to S; `invariant` sums weight gradients
             by them.
 
@@ -99,7 +100,8 @@ def relu2_experts(
     if backend == "invariant" or (backend is None and on_cpu(x) == "invariant"):
         return experts_invariant(x, up, down, indices, weights, bounds)
     if backend is None:
-        backend = "dense" if len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048 else "sorted"
+        few = len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048
+        backend = "dense" if few else "sorted" if x.is_cuda else "cpu"
     if backend not in BACKENDS:
         raise ValueError(f"backend: expected one of {sorted(BACKENDS)} or None, got {backend!r}")
     return BACKENDS[backend](x, up, down, indices, weights)
@@ -149,4 +151,10 @@ def _sorted(
     return torch.zeros_like(x).index_add(0, token, torch.cat(parts))
 
 
-BACKENDS = {"invariant": experts_invariant, "dense": _dense, "sorted": _sorted, "reference": _reference}
+BACKENDS = {
+    "cpu": experts_cpu,
+    "invariant": experts_invariant,
+    "dense": _dense,
+    "sorted": _sorted,
+    "reference": _reference,
+}

@@ -48,7 +48,7 @@ def cost(inputs: Inputs) -> Cost:
 
 OPERATIONS = (
     Operation(
-        "rms_norm", rms_norm, rms_norm_reference, ("torch", "invariant", "triton"),
+        "rms_norm", rms_norm, rms_norm_reference, ("torch", "cpu", "invariant", "triton"),
         cases=(
             plain("one row", 1, 24), plain("vector", 24), plain("odd", 3, 21, 63), plain("rows 500", 500, 20),
             plain("none", 0, 24), plain("strided", 5, 33, strided=True),
@@ -58,7 +58,7 @@ OPERATIONS = (
     ),
     Operation(
         "gated_group_rms_norm", gated_group_rms_norm, gated_group_rms_norm_reference,
-        ("torch", "invariant", "triton"),
+        ("torch", "cpu", "invariant", "triton"),
         cases=(
             gated("one row", 1, 24, groups=3), gated("odd", 3, 21, 63, groups=7),
             gated("rows 500", 500, 20, groups=1), gated("none", 0, 24, groups=2),

@@ -7,7 +7,11 @@ import torch.nn.functional as F
 
 from rolloom.kernels import invariant
 from rolloom.kernels.dispatch import choose, on_cpu
+from rolloom.kernels.norm.cpu import gated_group_rms_norm_cpu, rms_norm_cpu
 from rolloom.kernels.norm.reference import gated_group_rms_norm_reference, rms_norm_reference
+
+LARGE = 1 << 16
+"""Elements from which `cpu` is faster: below, the calls cost more than what they compute."""
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, backend: str | None = None) -> torch.Tensor:
@@ -17,13 +21,13 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, backend: str | N
         x: `[..., C]`.
         weight: `[C]`; the backend `invariant` also takes one a row, `[..., C]`.
         eps: added to the mean square.
-        backend: `torch`, `invariant` (a row's bits do not depend on the others), `triton`, `reference`, or
-            None for the rule of `dispatch`.
+        backend: `torch`, `cpu` (with a backward pass of its own), `invariant` (a row's bits do not depend on
+            the others), `triton`, `reference`, or None for the rule of `dispatch`.
 
     Raises:
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
-    run = choose("rms_norm", PLAIN, backend, x, lambda: _unsupported(x, weight, None, 1), on_cpu(x))
+    run = choose("rms_norm", PLAIN, backend, x, lambda: _unsupported(x, weight, None, 1), _default(x))
     return run(x, weight, eps)
 
 
@@ -43,7 +47,8 @@ def gated_group_rms_norm(
         weight: `[C]`.
         groups: number of groups; C must be a multiple.
         eps: added to the mean square.
-        backend: `torch`, `triton`, `reference`, or None for the rule of `dispatch`.
+        backend: `torch`, `cpu`, `invariant`, `triton`, `reference`, or None for the rule of
+            `dispatch`.
 
     Returns:
         `[..., C]` in x's dtype.
@@ -52,9 +57,13 @@ def gated_group_rms_norm(
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
     run = choose(
-        "gated_group_rms_norm", GATED, backend, x, lambda: _unsupported(x, weight, gate, groups), on_cpu(x)
+        "gated_group_rms_norm", GATED, backend, x, lambda: _unsupported(x, weight, gate, groups), _default(x)
     )
     return run(x, gate, weight, groups, eps)
+
+
+def _default(x: torch.Tensor) -> str:
+    return on_cpu(x, "cpu" if not x.is_cuda and x.numel() >= LARGE else "torch")
 
 
 def _unsupported(x: torch.Tensor, weight: torch.Tensor, gate: torch.Tensor | None, groups: int) -> str | None:
@@ -92,12 +101,14 @@ def _normalise(x: torch.Tensor, eps: float) -> torch.Tensor:
 
 PLAIN = {
     "torch": _rms_norm,
+    "cpu": rms_norm_cpu,
     "invariant": _rms_norm_invariant,
     "reference": rms_norm_reference,
     "triton": "rolloom.kernels.norm.triton:rms_norm",
 }
 GATED = {
     "torch": _gated_group_rms_norm,
+    "cpu": gated_group_rms_norm_cpu,
     "invariant": _gated_group_rms_norm_invariant,
     "reference": gated_group_rms_norm_reference,
     "triton": "rolloom.kernels.norm.triton:gated_group_rms_norm",
