@@ -21,7 +21,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("key,value", [
     ("mlp_hidden_act", "silu"), ("mamba_hidden_act", "gelu"), ("attention_bias", True),
     ("mamba_proj_bias", True), ("tie_word_embeddings", True), ("sliding_window", 128),
-    ("num_nextn_predict_layers", 1), ("attention_dropout", 0.1), ("hidden_dropout", 0.1),
+    ("num_nextn_predict_layers", 2), ("attention_dropout", 0.1), ("hidden_dropout", 0.1),
     ("n_shared_experts", 2), ("residual_in_fp32", True), ("model_type", "llama"),
 ])  # fmt: skip
 def test_keys_that_are_not_honoured_are_refused_by_name(key: str, value: Any) -> None:

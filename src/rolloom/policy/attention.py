@@ -44,7 +44,7 @@ class Attention(nn.Module):
             rows: of the state, one a sequence.
             lengths: tokens each row holds already, int64 `[S]`.
         """
-        q, k, v = self._heads(x, packing.bounds)
+        q, k, v = self.heads(x, packing.bounds)
         if state is None or rows is None or lengths is None:
             out = packed_attention(q, k, v, packing)
         else:
@@ -68,16 +68,17 @@ class Attention(nn.Module):
         self, x: torch.Tensor, state: AttentionState, rows: slice, positions: torch.Tensor, seen: int
     ) -> torch.Tensor:
         """`[n, D]` to `[n, D]`, one token to each row, at `positions` `[n]` below `seen`."""
-        q, k, v = self._heads(x, None)
+        q, k, v = self.heads(x, None)
         at = torch.arange(len(x), device=x.device)
         state.key[rows][at, :, positions] = k
         state.value[rows][at, :, positions] = v
         out = cached_attention(q[:, None], state.key[rows], state.value[rows], positions[:, None], seen)
         return linear(out.flatten(1), self.o_proj.weight, self.o_proj.bias)
 
-    def _heads(
+    def heads(
         self, x: torch.Tensor, bounds: tuple[int, ...] | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return queries `[L, Hq, E]`, keys and values `[L, Hk, E]` of `[L, D]`."""
         hd = self.config.head_dim
         q, k, v = (
             linear(x, p.weight, p.bias, bounds).unflatten(-1, (-1, hd))

@@ -12,6 +12,7 @@ from typing import Any
 from rolloom.errors import RolloomError
 
 LETTERS = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
+MTP_LETTERS = "*E-"
 LEGACY = {"mamba": "M", "attention": "*", **{name: letter for letter, name in LETTERS.items()}}
 
 
@@ -25,6 +26,8 @@ class HybridConfig:
 
     Attributes:
         pattern: one letter a layer: `M` Mamba-2, `E` mixture of experts, `*` attention, `-` MLP.
+        num_nextn_predict_layers: 1 adds the multi-token prediction block, 0 leaves it out.
+        mtp_pattern: its layers.
     """
 
     pattern: str
@@ -55,6 +58,8 @@ class HybridConfig:
     topk_group: int = 1
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
+    num_nextn_predict_layers: int = 0
+    mtp_pattern: str = "*E"
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
     max_position_embeddings: int = 4096
@@ -72,12 +77,19 @@ class HybridConfig:
             raise PolicyError(f"pattern: expected letters of {''.join(LETTERS)!r}, got {self.pattern!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "int" and field.name not in TOKEN_IDS and not _positive(value):
+            if field.type == "int" and field.name not in MAY_BE_ZERO and not _positive(value):
                 raise PolicyError(f"{field.name}: expected a positive integer, got {value!r}")
         if self.moe_latent_size is not None and not _positive(self.moe_latent_size):
             raise PolicyError(
                 f"moe_latent_size: expected a positive integer or None, got {self.moe_latent_size!r}"
             )
+        if self.num_nextn_predict_layers not in (0, 1):
+            raise PolicyError(
+                f"num_nextn_predict_layers: expected 0 or 1 (one block serves every depth), "
+                f"got {self.num_nextn_predict_layers!r}"
+            )
+        if not self.mtp_pattern or set(self.mtp_pattern) - set(MTP_LETTERS):
+            raise PolicyError(f"mtp_pattern: expected letters of {MTP_LETTERS!r}, got {self.mtp_pattern!r}")
         if self.conv_kernel < 2:
             raise PolicyError(f"conv_kernel: expected at least 2, got {self.conv_kernel}")
         for key, whole, part in (
@@ -119,7 +131,10 @@ class HybridConfig:
     def to_hf(self) -> dict[str, Any]:
         """Return the config.json of a transformers or vLLM checkpoint."""
         values = dataclasses.asdict(self)
-        pattern = values.pop("pattern")
+        pattern, drafting = values.pop("pattern"), values.pop("mtp_pattern")
+        if self.num_nextn_predict_layers:
+            values["mtp_hybrid_override_pattern"] = drafting
+            values["mtp_layers_block_type"] = [LETTERS[letter] for letter in drafting]
         return {
             "model_type": "nemotron_h",
             "architectures": ["NemotronHForCausalLM"],
@@ -153,9 +168,12 @@ class HybridConfig:
             raise PolicyError(
                 f"hybrid_override_pattern: expected {listed!r} as in layers_block_type, got {pattern!r}"
             )
+        drafting = values.get("mtp_layers_block_type") or ()
+        chosen = values.get("mtp_hybrid_override_pattern") or "".join(LEGACY.get(n, "?") for n in drafting)
         renamed = {ALIASES.get(key, key): value for key, value in values.items()}
         names = {field.name for field in dataclasses.fields(cls)} - {"pattern"}
-        return cls(pattern=pattern, **{key: value for key, value in renamed.items() if key in names})
+        given = {key: value for key, value in renamed.items() if key in names}
+        return cls(pattern=pattern, **{**given, **({"mtp_pattern": chosen} if chosen else {})})
 
     @classmethod
     def load(cls, path: str | Path) -> HybridConfig:
@@ -177,7 +195,7 @@ def _positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+MAY_BE_ZERO = ("pad_token_id", "bos_token_id", "eos_token_id", "num_nextn_predict_layers")
 
 ALIASES = {
     "mamba_n_groups": "n_groups",
@@ -199,7 +217,6 @@ REQUIRED: dict[str, Any] = {
     "tie_word_embeddings": False,
     "sliding_window": None,
     "residual_in_fp32": False,
-    "num_nextn_predict_layers": 0,
     "attention_dropout": 0.0,
     "hidden_dropout": 0.0,
     "n_shared_experts": 1,

@@ -20,6 +20,7 @@ from rolloom.kernels.ssd.op import ssd_scan_packed, ssd_update
 from rolloom.policy.cache import MambaState, ReplayedMambaState
 from rolloom.policy.config import HybridConfig
 from rolloom.policy.layers import RMSNorm, shared
+from rolloom.policy.rollback import Trail
 
 
 class MambaMixer(nn.Module):
@@ -45,6 +46,7 @@ class MambaMixer(nn.Module):
         packing: Packing,
         state: MambaState | ReplayedMambaState | None = None,
         rows: slice | None = None,
+        trail: Trail | None = None,
     ) -> torch.Tensor:
         """`[L, D]` to `[L, D]`, each packed sequence on its own.
 
@@ -54,6 +56,7 @@ class MambaMixer(nn.Module):
             state: continued and overwritten, a row a sequence; None starts every sequence anew and keeps
                 nothing.
             rows: of the state.
+            trail: receives what it takes to keep only the first of these tokens.
         """
         gate, conv_in, dt = self._project(x, packing)
         weight = shared(self.conv1d.weight.squeeze(1), packing)
@@ -63,11 +66,15 @@ class MambaMixer(nn.Module):
             conv_out = causal_conv1d(conv_in[None], weight, bias, cu_seqlens=bounds)
             y = self._scan(conv_out[0], dt, packing)[0]
             return self._finish(y, gate, packing)
+        if trail is not None:
+            trail.watch(state, rows, conv_in, packing)
         conv_out, tail = causal_conv1d(
             conv_in[None], weight, bias, state.conv[rows], bounds, final_state=True
         )
         state.conv[rows] = tail
-        if isinstance(state, ReplayedMambaState):
+        if trail is not None:
+            y = trail.scan(*self._scanned(conv_out[0], dt))
+        elif isinstance(state, ReplayedMambaState):
             y = state.replay.feed(*self._scanned(conv_out[0], dt), packing.cu_seqlens(), indices(rows))
         else:
             y, state.ssm[rows] = self._scan(conv_out[0], dt, packing, state.ssm[rows])

@@ -26,6 +26,8 @@ from rolloom.policy.layers import RMSNorm
 from rolloom.policy.mamba import MambaMixer
 from rolloom.policy.mixers import init_weights, make_mixer
 from rolloom.policy.moe import MoE
+from rolloom.policy.mtp import MTP
+from rolloom.policy.rollback import Trail
 
 
 class Block(nn.Module):
@@ -79,6 +81,7 @@ class HybridLM(nn.Module):
 
     Attributes:
         recompute: in training, keep only each layer's input and compute the layer again in the backward pass.
+        mtp: predicts further tokens, or None.
     """
 
     def __init__(self, config: HybridConfig, seed: int = 0) -> None:
@@ -87,6 +90,7 @@ class HybridLM(nn.Module):
         self.recompute = False
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.mtp = MTP(config) if config.num_nextn_predict_layers else None
         if self.lm_head.weight.device.type != "meta":
             init_weights(self, config, torch.Generator().manual_seed(seed))
 
@@ -140,7 +144,12 @@ class HybridLM(nn.Module):
 
     @torch.no_grad()
     def feed(
-        self, ids: torch.Tensor, packing: Packing, cache: DecodeCache, start: int
+        self,
+        ids: torch.Tensor,
+        packing: Packing,
+        cache: DecodeCache,
+        start: int,
+        trail: Trail | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Feed packed sequences to rows `start..start + S` of the cache, continuing what they hold.
 
@@ -149,6 +158,7 @@ class HybridLM(nn.Module):
             packing: of the L tokens; no sequence is empty.
             cache: written in place.
             start: first row.
+            trail: receives what it takes to keep only the first tokens of each sequence.
 
         Returns:
             Final hidden states `[L, D]` and the experts chosen `[L, E, K]` (uint8, int16 above 256 experts).
@@ -160,7 +170,7 @@ class HybridLM(nn.Module):
         for block, state in zip(self.model.blocks(), cache.layers, strict=True):
             h, mixer = block.norm(x), block.mixer
             if isinstance(mixer, MambaMixer) and isinstance(state, MambaState | ReplayedMambaState):
-                h = mixer(h, packing, state, rows)
+                h = mixer(h, packing, state, rows, trail)
             elif isinstance(mixer, Attention) and isinstance(state, AttentionState):
                 h = mixer(h, packing, state, rows, lengths)
             elif isinstance(mixer, MoE):
@@ -171,6 +181,17 @@ class HybridLM(nn.Module):
             x = x + h
         cache.lengths[rows] += torch.tensor(packing.lengths, device=x.device)
         return self.model.norm_f(x), self._pack_choices(chosen, len(x))
+
+    def draft_feed(self, ids: torch.Tensor, cache: DecodeCache) -> tuple[torch.Tensor, torch.Tensor, Trail]:
+        """Feed tokens `[n, T]` to rows `0..n` of the cache, some of which may be taken back.
+
+        Returns:
+            Final hidden states `[n * T, D]`, the experts chosen `[n * T, E, K]`, and the trail whose `keep`
+            says how many tokens of each row stay; it must be called before anything else is fed.
+        """
+        trail = Trail(cache, *ids.shape)
+        hidden, chosen = self.feed(ids.flatten(), Packing.dense(*ids.shape), cache, 0, trail)
+        return hidden, chosen, trail
 
     @torch.no_grad()
     def decode(
