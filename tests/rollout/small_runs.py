@@ -113,13 +113,11 @@ def overrides(config: RunConfig) -> list[str]:
     words: list[str] = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            words += [
-                f"{field.name}.{inner.name}={json.dumps(getattr(value, inner.name))}"
-                for inner in dataclasses.fields(value)
-            ]
-        elif field.name == "envs":
+        if field.name == "envs":
             words.append(f"envs={json.dumps([dataclasses.asdict(env) for env in value])}")
+        elif dataclasses.is_dataclass(value):
+            inside: dict[str, Any] = dataclasses.asdict(config)[field.name]
+            words += [f"{field.name}.{name}={json.dumps(held)}" for name, held in inside.items()]
         else:
             words.append(f"{field.name}={json.dumps(value)}")
     return words

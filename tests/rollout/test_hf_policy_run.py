@@ -25,6 +25,7 @@ from rolloom.rollout.types import Completion, Request
 transformers: Any = library
 """Its signatures are stricter than what its configurations take."""
 
+STOP_WEIGHT = 1.0
 FAMILIES = ("qwen3", "qwen3-moe", "mistral-window")
 
 
@@ -46,8 +47,13 @@ def make_policy(directory: Path, tokenizer: ChatTokenizer, family: str = "qwen3"
         config = transformers.Qwen3Config(**sizes, head_dim=16)
     model = make_hf(config, seed=1)
     with torch.no_grad():
-        # Every token's embedding points a little to the stop token's row of the head.
-        model.hf.get_input_embeddings().weight += 0.05 * model.lm_head.weight[eos]
+        # A component that every token has and no layer changes carries the stop token's logit to the head.
+        model.hf.get_input_embeddings().weight[:, 0] = 4.0
+        for name, weight in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight", "down_proj")):
+                weight.select(-2, 0).zero_()
+        model.lm_head.weight[:, 0] = 0.0
+        model.lm_head.weight[eos, 0] = STOP_WEIGHT
     save_any_policy(model, directory)
     tokenizer.save(directory)
 

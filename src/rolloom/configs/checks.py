@@ -73,6 +73,9 @@ SEED = Range(0, 2**32 - 1)
 
 RANGES: dict[str, Range] = {
     "seed": SEED,
+    "policy.lora.rank": NONNEGATIVE,
+    "policy.lora.alpha": POSITIVE,
+    "policy.lora.dropout": DECAY,
     "envs[].weight": NONNEGATIVE,
     "envs[].min_level": COUNT,
     "envs[].max_level": COUNT,
@@ -272,8 +275,19 @@ def _curriculum(item: str, env: EnvConfig) -> Iterator[Problem]:
         )
 
 
+def _lora(config: RunConfig) -> Iterator[Problem]:
+    lora = config.policy.lora
+    if lora.rank and config.trainer.train_router:
+        message = f"expected False with policy.lora.rank = {lora.rank} (LoRA freezes the routers), got True"
+        yield Problem("trainer.train_router", message, ("policy.lora.rank",))
+    if lora.target_modules and not lora.rank:
+        message = f"expected policy.lora.rank of at least 1 to train {lora.target_modules}, got 0"
+        yield Problem("policy.lora.target_modules", message, ("policy.lora.rank",))
+
+
 COMBINATIONS: tuple[Callable[[RunConfig], Iterable[Problem]], ...] = (
     _mixture,
+    _lora,
     _at_most("rollout.max_new_tokens", "rollout.max_context", "a prompt comes first", strictly=True),
     _at_most(
         "rollout.max_context", "trainer.microbatch_tokens", "the longest sequence has to fit a microbatch"

@@ -7,19 +7,41 @@ from typing import Any
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank changes of chosen weights train in place of all weights.
+
+    Attributes:
+        rank: of each change; 0 trains all weights.
+        alpha: each change is scaled by alpha / rank.
+        target_modules: endings of the names of linear layers (`q_proj`) or of stacked expert weights
+            (`experts.up_proj`); empty takes every linear layer but the output head, the routers and Mamba's
+            output projection (which peft would refuse to load).
+        dropout: share of a change's inputs that the learner leaves out of each forward pass; above 0 its
+            log-probabilities are no longer exactly those of the sampler.
+    """
+
+    rank: int = 0
+    alpha: float = 32.0
+    target_modules: list[str] = field(default_factory=list)
+    dropout: float = 0.0
+
+
+@dataclass
 class PolicyConfig:
     """The policy that is trained.
 
     Attributes:
-        path: checkpoint directory in Hugging Face layout, or `shipped:tiny` for the warm-started policy in
-            the package.
+        path: checkpoint directory in Hugging Face layout, of type `nemotron_h` or any other causal language
+            model (the extra `hf`), or `shipped:tiny` for the warm-started policy in the package.
         device: `cpu`, `cuda` or `cuda:N`.
         dtype: parameter and activation type: `float32` or `bfloat16`.
+        lora: train low-rank changes instead of all weights.
     """
 
     path: str = "shipped:tiny"
     device: str = "cpu"
     dtype: str = "float32"
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrize
 
 from rolloom.kernels.packing import Packing
 from rolloom.policy.config import PolicyError
@@ -163,9 +164,11 @@ class HFPolicy(nn.Module):
         return hidden, torch.zeros(len(ids), 0, 1, dtype=torch.uint8)
 
     def _run(self, ids: torch.Tensor, run: Pass) -> torch.Tensor:
-        out = self.hf.base_model(
-            input_ids=ids[None], position_ids=run.positions[None], use_cache=False, rolloom_pass=run
-        )
+        # Some models read a weight more than once; a changed one (LoRA) is then still made once.
+        with parametrize.cached():
+            out = self.hf.base_model(
+                input_ids=ids[None], position_ids=run.positions[None], use_cache=False, rolloom_pass=run
+            )
         return out.last_hidden_state[0]
 
 

@@ -59,7 +59,7 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None], meta: 
     Args:
         root: directory of a run's checkpoints.
         step: training steps it contains.
-        fill: writes the files into the directory it is given.
+        fill: writes the files into the directory it is given, or into directories it makes there.
         meta: stored in the manifest.
 
     Returns:
@@ -77,10 +77,14 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None], meta: 
     draft.mkdir()
     try:
         fill(draft)
-        files = sorted(path for path in draft.iterdir() if path.is_file())
-        for path in files:
+        inside = sorted(draft.rglob("*"))
+        files = [path for path in inside if path.is_file()]
+        for path in inside:
             _sync(path)
-        listing = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+        listing = {
+            path.relative_to(draft).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in files
+        }
         manifest = draft / MANIFEST
         manifest.write_text(json.dumps({"step": step, "meta": meta, "files": listing}, indent=2) + "\n")
         _sync(manifest)

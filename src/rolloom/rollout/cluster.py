@@ -94,6 +94,7 @@ class Cluster:
                 policy.device,
                 policy.dtype,
                 reference_path,
+                policy.lora,
             )
         for handle in self.components:
             handle.call("status").result(START_S)

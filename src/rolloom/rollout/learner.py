@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from rolloom.configs.schema import TrainerConfig
+from rolloom.configs.schema import LoraConfig, TrainerConfig
 from rolloom.kernels.logprob.op import linear_logprob
 from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
 from rolloom.policy.loading import load_any_policy, save_any_policy
+from rolloom.policy.lora import Adaptation, add_lora, without_lora
+from rolloom.policy.lora_files import load_adapter, save_adapter
 from rolloom.policy.loss import grpo_token_loss
 from rolloom.policy.protocol import Policy
 from rolloom.policy.tokenizer import ChatTokenizer
@@ -25,6 +27,8 @@ from rolloom.rollout.types import derive_seed
 from rolloom.rollout.weights import to_arrays, weights_checksum
 
 OPTIMIZER = "optimizer.safetensors"
+ADAPTER = "adapter"
+"""Directory of a checkpoint that holds the LoRA adapter in peft's layout."""
 
 
 @dataclass(slots=True)
@@ -65,7 +69,9 @@ class Learner:
         temperature: the rollouts' sampling temperature.
         device: torch device.
         dtype: torch dtype name.
-        reference_path: weights of the reference policy, used when `kl_coefficient` > 0.
+        reference_path: weights of the reference policy, used when `kl_coefficient` > 0; with LoRA also the
+            weights that stay as they are.
+        lora: train low-rank changes of the weights; a rank of 0 or None trains all weights.
     """
 
     def __init__(
@@ -76,22 +82,33 @@ class Learner:
         device: str,
         dtype: str,
         reference_path: str,
+        lora: LoraConfig | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.temperature, self.device = config, temperature, device
-        self.model = load_any_policy(path, getattr(torch, dtype), device).train()
+        self.reference_path = reference_path
+        self.adaptation = _adaptation(lora)
+        start = path if self.adaptation is None else reference_path
+        self.model = load_any_policy(start, getattr(torch, dtype), device).train()
         self.tokenizer = ChatTokenizer.load(path)
-        for name, parameter in self.model.named_parameters():
-            if ".gate." in name:
-                parameter.requires_grad_(config.train_router)
+        if self.adaptation is None:
+            for name, parameter in self.model.named_parameters():
+                if ".gate." in name:
+                    parameter.requires_grad_(config.train_router)
+        elif path == reference_path:
+            add_lora(self.model, self.adaptation)
+        else:
+            load_adapter(self.model, Path(path) / ADAPTER, self.adaptation)
         self._named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self._named.values(), lr=config.learning_rate, betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
         )  # fmt: skip
         self.reference = None
-        if config.kl_coefficient > 0:
+        if config.kl_coefficient > 0 and self.adaptation is not None:
+            self.reference = self.model
+        elif config.kl_coefficient > 0:
             self.reference = load_any_policy(reference_path, getattr(torch, dtype), device).eval()
         # A run that starts from another run's checkpoint (its own reference) starts with a fresh optimizer.
         if path != reference_path and (Path(path) / OPTIMIZER).is_file():
@@ -107,6 +124,8 @@ class Learner:
             step: 1-based; the learning rate and the order of updates depend on it.
         """
         started = time.perf_counter()
+        if self.adaptation is not None and self.adaptation.dropout:
+            torch.manual_seed(derive_seed("dropout", step))
         stats = LearnStats(learning_rate=self._learning_rate(step))
         for group in self.optimizer.param_groups:
             group["lr"] = stats.learning_rate
@@ -165,7 +184,8 @@ class Learner:
     def _reference_logp(self, micro: Microbatch) -> torch.Tensor | None:
         if self.reference is None:
             return None
-        with torch.no_grad():
+        # With LoRA it is the same model; without a change to leave out this changes nothing.
+        with torch.no_grad(), without_lora(self.reference):
             return self._logprobs(self.reference, micro)[0]
 
     def _logprobs(
@@ -206,6 +226,8 @@ class Learner:
 
         def fill(directory: Path) -> None:
             save_any_policy(self.model, directory)
+            if self.adaptation is not None:
+                save_adapter(self.model, self.adaptation, directory / ADAPTER, self.reference_path)
             self.tokenizer.save(directory)
             save_file(self._optimizer_tensors(), str(directory / OPTIMIZER))
             (directory / "trainer.json").write_text(json.dumps({"step": step, **meta}) + "\n")
@@ -230,3 +252,9 @@ class Learner:
     def status(self) -> dict[str, Any]:
         """Return what this learner holds."""
         return {"parameters": sum(p.numel() for p in self.model.parameters()), "device": self.device}
+
+
+def _adaptation(lora: LoraConfig | None) -> Adaptation | None:
+    if lora is None or not lora.rank:
+        return None
+    return Adaptation(lora.rank, lora.alpha, tuple(lora.target_modules), lora.dropout)
