@@ -32,12 +32,14 @@ CASES: dict[str, dict[str, Any]] = {
     "moe": {"pattern": "EE"},
     "moe-unnormalised": {"pattern": "EE", "norm_topk_prob": False, "num_experts_per_tok": 5},
     "moe-latent-groups": {"pattern": "E-E", "num_experts_per_tok": 3, "mlp_bias": True, **LATENT},
+    "mlp": {"pattern": "--", "mlp_bias": True},
+    "moe-scaled-groups": {"pattern": "EE", "n_group": 2, "topk_group": 1, "routed_scaling_factor": 5.0},
     "nemotron-like": {"pattern": "MEM*EM-ME", "n_groups": 4, "num_experts_per_tok": 4, **LATENT},
 }
 
 
 def large_random(config: HybridConfig, seed: int = 0) -> HybridLM:
-    """A policy whose every parameter is random and several times larger than at initialisation."""
+    """A policy whose every matrix is ten times as large as at initialisation, and everything else random."""
     model = HybridLM(config, seed)
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -48,7 +50,7 @@ def large_random(config: HybridConfig, seed: int = 0) -> HybridLM:
             elif name.endswith("e_score_correction_bias"):
                 tensor += 0.2 * noise
             else:
-                tensor *= 7
+                tensor *= 10
     return model
 
 
@@ -56,9 +58,8 @@ def logprobs(logits: torch.Tensor) -> torch.Tensor:
     return torch.log_softmax(logits.float(), -1)
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("case", CASES)
-def test_same_logprobs(case: str, tmp_path: Path) -> None:
+def test_same_logprobs_and_gradients(case: str, tmp_path: Path) -> None:
     model = large_random(HybridConfig(**{**SMALL, **CASES[case]}))
     save_policy(model, tmp_path)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -68,10 +69,21 @@ def test_same_logprobs(case: str, tmp_path: Path) -> None:
     assert not any(report.values()), report
     for length in (1, 33, 70):
         ids = torch.randint(101, (2, length), generator=torch.Generator().manual_seed(length))
-        ours = logprobs(model.lm_head(model(ids)))
-        difference = (ours - logprobs(theirs(ids, use_cache=False).logits)).abs().max()
+        ours = logprobs(model.logits(model(ids)))
+        expected = logprobs(theirs(ids, use_cache=False).logits)
+        difference = (ours - expected).detach().abs().max()
         assert difference <= 1e-4, f"{case}, {length} tokens: {difference:.2e}"
     assert ours.max() - ours.min() > 1, "the distribution is too flat to tell two models apart"
+    pull = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1)) / ours[0].numel() ** 0.5
+    for scored in (ours, expected):
+        (scored * pull).sum().backward()
+    wanted = from_any_layout({n: p.grad for n, p in theirs.named_parameters() if p.grad is not None})
+    found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == wanted.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in found.items():
+        scale = max(1.0, float(wanted[name].abs().max()))
+        worst = float((gradient - wanted[name]).abs().max())
+        assert worst <= 1e-4 * scale, f"{case}, gradient of {name}: {worst:.2e} of {scale:.2e}"
 
 
 @pytest.mark.parametrize("shard", ["10MB", "20KB"])
