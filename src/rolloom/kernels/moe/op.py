@@ -5,12 +5,15 @@ Shapes: S tokens, D width, E experts, K experts a token, F expert width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
-from rolloom.kernels.dispatch import on_cpu
+from rolloom.kernels.dispatch import choose, on_cpu
 from rolloom.kernels.moe.cpu import experts_cpu
 from rolloom.kernels.moe.invariant import experts_invariant, scores_invariant
+from rolloom.kernels.moe.reference import experts_reference, route_reference
 
 DENSE_MAX_TOKENS = 32
 """Up to here all experts in two matrix products beat sorting (measured at E 8, F 64 on one core)."""
@@ -27,6 +30,7 @@ def route(
     scale: float,
     replay: torch.Tensor | None = None,
     bounds: tuple[int, ...] | None = None,
+    backend: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose experts and weigh them, in fp32 (DeepSeek-V3, arXiv 2412.19437, section 2.1.2).
 
@@ -45,20 +49,47 @@ def route(
         replay: expert indices `[S, K]` or None.
         bounds: where each packed sequence begins and ends, from 0 to S; deterministic mode on a CPU sums
             the weight's gradient by them.
+        backend: `torch`, `invariant` (a token's bits do not depend on the others), `triton`, `reference`, or
+            None for the rule of `dispatch`.
 
     Returns:
-        Expert indices, int64 `[S, K]`, and their weights, fp32 `[S, K]`.
+        Expert indices, int64 `[S, K]`, in any order, and their weights, fp32 `[S, K]`.
+
+    Raises:
+        UnsupportedError: the backend does not exist or cannot take an argument.
     """
-    if on_cpu(x) == "invariant":
-        scores = scores_invariant(x, weight, bounds)
-    else:
-        scores = F.linear(x.float(), weight.float()).sigmoid()
+    how = (selection_bias, top_k, groups, top_groups, normalize, scale, replay)
+    if backend == "invariant" or (backend is None and on_cpu(x) == "invariant"):
+        return _weigh(scores_invariant(x, weight, bounds), *how)
+    return choose("route", ROUTERS, backend, x, lambda: _refuse_route(x, weight))(x, weight, *how)
+
+
+def _refuse_route(x: torch.Tensor, weight: torch.Tensor) -> str | None:
+    from rolloom.kernels.moe.route_triton import unsupported
+
+    return unsupported(x, weight)
+
+
+def _route(x: torch.Tensor, weight: torch.Tensor, *how: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return _weigh(F.linear(x.float(), weight.float()).sigmoid(), *how)
+
+
+def _weigh(
+    scores: torch.Tensor,
+    selection_bias: torch.Tensor,
+    top_k: int,
+    groups: int,
+    top_groups: int,
+    normalize: bool,
+    scale: float,
+    replay: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     if replay is None:
         choice = scores.detach() + selection_bias
         if groups > 1:
-            grouped = choice.view(len(x), groups, -1)
+            grouped = choice.view(len(scores), groups, -1)
             best = grouped.topk(2, -1).values.sum(-1).topk(top_groups, -1, sorted=False).indices
-            banned = torch.ones(len(x), groups, dtype=torch.bool, device=x.device).scatter_(1, best, False)
+            banned = torch.ones_like(grouped[..., 0], dtype=torch.bool).scatter_(1, best, False)
             choice = grouped.masked_fill(banned[..., None], float("-inf")).flatten(1)
         indices = choice.topk(top_k, -1, sorted=False).indices
     else:
@@ -87,7 +118,8 @@ def relu2_experts(
         indices: `[S, K]`.
         weights: fp32 `[S, K]`.
         backend: `dense`, `sorted`, `cpu` (with a backward pass of its own), `invariant` (a token's bits do
-            not depend on the others), `reference`, or None to choose by mode and number of tokens.
+            not depend on the others), `triton`, `reference`, or None to choose by device, mode and number of
+            tokens.
         bounds: where each packed sequence begins and ends, from 0 to S; `invariant` sums weight gradients
             by them.
 
@@ -95,29 +127,24 @@ def relu2_experts(
         `[S, D]` in x's dtype.
 
     Raises:
-        ValueError: unknown backend.
+        UnsupportedError: the backend does not exist or cannot take an argument.
     """
     if backend == "invariant" or (backend is None and on_cpu(x) == "invariant"):
         return experts_invariant(x, up, down, indices, weights, bounds)
-    if backend is None:
-        few = len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048
-        backend = "dense" if few else "sorted" if x.is_cuda else "cpu"
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: expected one of {sorted(BACKENDS)} or None, got {backend!r}")
-    return BACKENDS[backend](x, up, down, indices, weights)
+    few = len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048
+    default = "sorted" if x.is_cuda else "dense" if few else "cpu"
+    run = choose(
+        "relu2_experts", BACKENDS, backend, x, lambda: _refuse_experts(x, up, down, weights), default
+    )
+    return run(x, up, down, indices, weights)
 
 
-def _reference(
-    x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    rows = []
-    for token in range(len(x)):
-        parts = []
-        for weight, expert in zip(weights[token], indices[token].tolist(), strict=True):
-            hidden = F.relu(up[expert] @ x[token]).square()
-            parts.append(down[expert] @ (hidden.to(weights.dtype) * weight).to(x.dtype))
-        rows.append(torch.stack(parts).sum(0))
-    return torch.stack(rows) if rows else x.new_zeros(x.shape)
+def _refuse_experts(
+    x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, weights: torch.Tensor
+) -> str | None:
+    from rolloom.kernels.moe.triton import unsupported
+
+    return unsupported(x, up, down, weights)
 
 
 def _dense(
@@ -151,10 +178,17 @@ def _sorted(
     return torch.zeros_like(x).index_add(0, token, torch.cat(parts))
 
 
+ROUTERS = {
+    "torch": _route,
+    "invariant": _route,
+    "reference": route_reference,
+    "triton": "rolloom.kernels.moe.route_triton:route_triton",
+}
 BACKENDS = {
     "cpu": experts_cpu,
     "invariant": experts_invariant,
     "dense": _dense,
     "sorted": _sorted,
-    "reference": _reference,
+    "reference": experts_reference,
+    "triton": "rolloom.kernels.moe.triton:experts_triton",
 }
