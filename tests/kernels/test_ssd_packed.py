@@ -179,3 +179,14 @@ def test_triton_names_what_it_cannot_take() -> None:
     args = inputs([4], 2, 4, 1, 300)
     with pytest.raises(UnsupportedError, match=r"B: expected state size <= 256, got 300"):
         ssd_scan_packed(*[*args[:6], bounds([4])], backend="triton")
+
+
+def test_any_strides_give_the_same_bits() -> None:
+    # What a convolution returns is laid out by channel; whole chunks reach the scan as views of it.
+    x, *rest, state = inputs([32, 64], 4, 8, 2, 8)
+    by_channel = x.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert not by_channel.is_contiguous()
+    for backend in CPU_BACKENDS:
+        want = ssd_scan_packed(x, *rest, bounds([32, 64]), state, backend=backend)
+        got = ssd_scan_packed(by_channel, *rest, bounds([32, 64]), state, backend=backend)
+        assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))

@@ -31,6 +31,21 @@ def uniform(seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return _shift(x, 11).double() * 2.0**-53
 
 
+def draw(logp: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Draw one token a row by inverse transform.
+
+    Args:
+        logp: log-probabilities, `[n, V]`; -inf is never drawn.
+        draws: of [0, 1), float64 `[n]`.
+
+    Returns:
+        int64 `[n]`.
+    """
+    cumulative = logp.double().exp().cumsum(-1)
+    goals = draws[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, goals, right=True).squeeze(1).clamp(max=logp.shape[1] - 1)
+
+
 def sample(
     logits: torch.Tensor, seeds: torch.Tensor, positions: torch.Tensor, temperatures: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,8 +64,6 @@ def sample(
     greedy = temperatures == 0
     scaled = logits / torch.where(greedy, 1.0, temperatures)[:, None]
     logp = torch.log_softmax(scaled, -1)
-    cumulative = logp.double().exp().cumsum(-1)
-    draws = uniform(seeds, positions).to(logits.device)[:, None] * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, draws, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+    tokens = draw(logp, uniform(seeds, positions).to(logits.device))
     tokens = torch.where(greedy, logits.argmax(-1), tokens)
     return tokens, logp.gather(1, tokens[:, None]).squeeze(1)

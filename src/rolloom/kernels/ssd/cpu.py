@@ -158,7 +158,7 @@ class _Parts:
         C: torch.Tensor, A: torch.Tensor,
     ) -> None:  # fmt: skip
         self.exact, self.a = exact, A.to(exact)
-        self.xs, self.steps = grid.spread(x).to(exact), grid.spread(dt.to(exact))
+        self.xs, self.steps = grid.spread(x).to(exact).contiguous(), grid.spread(dt.to(exact))
         self.bs, self.cs = (grid.spread(t).to(exact).transpose(1, 2).contiguous() for t in (B, C))
         count, chunk, heads, head_dim = self.xs.shape
         self.groups, self.state_size = self.bs.shape[1], self.bs.shape[3]
