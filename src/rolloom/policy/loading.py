@@ -47,10 +47,17 @@ def load_any_policy(
 ) -> HybridLM | HFPolicy:
     """Load a checkpoint directory: our own implementation of `nemotron_h`, transformers' of anything else.
 
+    One in NVFP4 is dequantised.
+
     Raises:
         PolicyError: what is missing, malformed or not supported.
     """
-    return (load_policy if is_hybrid(path) else load_hf)(path, dtype, device)
+    if not is_hybrid(path):
+        return load_hf(path, dtype, device)
+    from rolloom.policy.quantize import is_quantized
+    from rolloom.policy.quantize_load import load_quantized
+
+    return (load_quantized if is_quantized(path) else load_policy)(path, dtype, device)
 
 
 def save_any_policy(model: AnyPolicy, directory: Path) -> None:

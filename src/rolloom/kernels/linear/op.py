@@ -7,11 +7,13 @@ import torch.nn.functional as F
 
 from rolloom.kernels import invariant
 from rolloom.kernels.dispatch import choose, on_cpu
+from rolloom.kernels.nvfp4.format import NVFP4
+from rolloom.kernels.nvfp4.op import dequantize, w4a16_linear
 
 
 def linear(
     x: torch.Tensor,
-    weight: torch.Tensor,
+    weight: torch.Tensor | NVFP4,
     bias: torch.Tensor | None = None,
     bounds: tuple[int, ...] | None = None,
     backend: str | None = None,
@@ -20,7 +22,7 @@ def linear(
 
     Args:
         x: `[..., K]`; `[L, K]` with bounds.
-        weight: `[N, K]`.
+        weight: `[N, K]`; quantised, it is a constant, and its product that of `nvfp4.op.w4a16_linear`.
         bias: `[N]` or None.
         bounds: where each packed sequence begins and ends, from 0 to L. `invariant` sums the gradients of
             weight and bias sequence by sequence in this order, so that they equal those of the sequences run
@@ -33,6 +35,11 @@ def linear(
     Raises:
         UnsupportedError: no such backend.
     """
+    if isinstance(weight, NVFP4):
+        if x.is_cuda and backend is None:
+            product = w4a16_linear(x, weight)
+            return product if bias is None else product + bias
+        weight = dequantize(weight, x.dtype)
     return choose("linear", BACKENDS, backend, x, default=on_cpu(x))(x, weight, bias, bounds)
 
 
