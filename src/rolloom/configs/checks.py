@@ -275,6 +275,14 @@ def _curriculum(item: str, env: EnvConfig) -> Iterator[Problem]:
         )
 
 
+def _mode(config: RunConfig) -> Iterator[Problem]:
+    if config.policy.deterministic and config.policy.device != "cpu":
+        message = (
+            f"expected False on policy.device = {config.policy.device!r} (it is a mode of CPUs), got True"
+        )
+        yield Problem("policy.deterministic", message, ("policy.device",))
+
+
 def _lora(config: RunConfig) -> Iterator[Problem]:
     lora = config.policy.lora
     if lora.rank and config.trainer.train_router:
@@ -288,6 +296,7 @@ def _lora(config: RunConfig) -> Iterator[Problem]:
 COMBINATIONS: tuple[Callable[[RunConfig], Iterable[Problem]], ...] = (
     _mixture,
     _lora,
+    _mode,
     _at_most("rollout.max_new_tokens", "rollout.max_context", "a prompt comes first", strictly=True),
     _at_most(
         "rollout.max_context", "trainer.microbatch_tokens", "the longest sequence has to fit a microbatch"

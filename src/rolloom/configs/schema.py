@@ -36,12 +36,16 @@ class PolicyConfig:
         device: `cpu`, `cuda` or `cuda:N`.
         dtype: parameter and activation type: `float32` or `bfloat16`.
         lora: train low-rank changes instead of all weights.
+        deterministic: on a CPU, compute so that a token's results depend on nothing else in its batch: the
+            log-probabilities that sampling reports and the learner computes are then equal to the last bit
+            in float32. Slower; see docs/benchmarks.md.
     """
 
     path: str = "shipped:tiny"
     device: str = "cpu"
     dtype: str = "float32"
     lora: LoraConfig = field(default_factory=LoraConfig)
+    deterministic: bool = False
 
 
 @dataclass

@@ -60,6 +60,7 @@ class Cluster:
             policy.dtype,
             engine_threads,
             threaded,
+            policy.deterministic,
         )
         self.engines += [
             self._spawn(EngineHost, f"engine-{index}", sampling.engine_threads, *engine_args)
@@ -95,6 +96,7 @@ class Cluster:
                 policy.dtype,
                 reference_path,
                 policy.lora,
+                policy.deterministic,
             )
         for handle in self.components:
             handle.call("status").result(START_S)

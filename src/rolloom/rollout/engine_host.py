@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from rolloom.kernels.dispatch import deterministic
+from rolloom.policy.config import PolicyError
 from rolloom.policy.loading import load_any_policy
+from rolloom.policy.model import HybridLM
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.native_engine import NativeEngine
 from rolloom.rollout.pump import Pump
@@ -30,14 +33,19 @@ class EngineHost(Pump[Completion]):
         threads: CPU threads; set on purpose, since two threads are slower than one at small sizes. 0 leaves
             it.
         threaded: run the loop in a thread of its own.
+        pinned: switch the process's deterministic mode on, else off.
     """
 
     def __init__(
-        self, path: str, slots: int, context: int, device: str, dtype: str, threads: int, threaded: bool
-    ) -> None:
+        self, path: str, slots: int, context: int, device: str, dtype: str, threads: int, threaded: bool,
+        pinned: bool = False,
+    ) -> None:  # fmt: skip
+        deterministic(pinned)
         if threads:
             torch.set_num_threads(threads)
         model = load_any_policy(path, getattr(torch, dtype), device)
+        if pinned and not isinstance(model, HybridLM):
+            raise PolicyError("policy.deterministic: expected False for a policy of transformers, got True")
         tokenizer = ChatTokenizer.load(path)
         self.engine = NativeEngine(model, tokenizer.stop_ids, slots, context)
         self._owner_of: dict[str, str] = {}

@@ -14,12 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rolloom.configs.schema import LoraConfig, TrainerConfig
+from rolloom.kernels.dispatch import deterministic
 from rolloom.kernels.logprob.op import linear_logprob
 from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
+from rolloom.policy.config import PolicyError
 from rolloom.policy.loading import load_any_policy, save_any_policy
 from rolloom.policy.lora import Adaptation, add_lora, without_lora
 from rolloom.policy.lora_files import load_adapter, save_adapter
 from rolloom.policy.loss import grpo_token_loss
+from rolloom.policy.model import HybridLM
 from rolloom.policy.protocol import Policy
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.checkpoints import write_checkpoint
@@ -72,6 +75,7 @@ class Learner:
         reference_path: weights of the reference policy, used when `kl_coefficient` > 0; with LoRA also the
             weights that stay as they are.
         lora: train low-rank changes of the weights; a rank of 0 or None trains all weights.
+        pinned: switch the process's deterministic mode on, else off.
     """
 
     def __init__(
@@ -83,7 +87,9 @@ class Learner:
         dtype: str,
         reference_path: str,
         lora: LoraConfig | None = None,
+        pinned: bool = False,
     ) -> None:
+        deterministic(pinned)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.temperature, self.device = config, temperature, device
@@ -91,6 +97,8 @@ class Learner:
         self.adaptation = _adaptation(lora)
         start = path if self.adaptation is None else reference_path
         self.model = load_any_policy(start, getattr(torch, dtype), device).train()
+        if pinned and not isinstance(self.model, HybridLM):
+            raise PolicyError("policy.deterministic: expected False for a policy of transformers, got True")
         self.tokenizer = ChatTokenizer.load(path)
         if self.adaptation is None:
             for name, parameter in self.model.named_parameters():
