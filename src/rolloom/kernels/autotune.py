@@ -55,7 +55,9 @@ def pick(
     found = winner(kernel, key, device)
     if found in configs:
         return found  # type: ignore[return-value]
-    return tune(kernel, key, configs, run, device) if _asked() else pinned
+    # Inside a CUDA graph nothing can be timed.
+    asked = _asked() and not torch.cuda.is_current_stream_capturing()
+    return tune(kernel, key, configs, run, device) if asked else pinned
 
 
 def tune(

@@ -12,6 +12,7 @@ Shapes: S tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,9 +20,23 @@ import triton
 import triton.language as tl
 from torch.autograd.function import once_differentiable
 
+from rolloom.kernels.autotune import Config, bucket, pick
 from rolloom.kernels.dispatch import launch
 
 DTYPES = (torch.float32, torch.bfloat16)
+CONFIGS: dict[torch.dtype, list[Config]] = {
+    torch.float32: [
+        {"BLOCK_S": 64, "BLOCK_V": 64, "BLOCK_D": 32, "num_warps": 4, "num_stages": 2},
+        {"BLOCK_S": 64, "BLOCK_V": 128, "BLOCK_D": 32, "num_warps": 8, "num_stages": 2},
+    ],
+    torch.bfloat16: [
+        {"BLOCK_S": 128, "BLOCK_V": 256, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3},
+        {"BLOCK_S": 128, "BLOCK_V": 256, "BLOCK_D": 64, "num_warps": 8, "num_stages": 4},
+        {"BLOCK_S": 128, "BLOCK_V": 128, "BLOCK_D": 64, "num_warps": 4, "num_stages": 4},
+        {"BLOCK_S": 64, "BLOCK_V": 256, "BLOCK_D": 64, "num_warps": 8, "num_stages": 4},
+    ],
+}
+"""Tiles; the pinned one first."""
 BUFFER = 1 << 28
 """Bytes of d logits that the backward pass holds at once."""
 TILES = 4
@@ -58,16 +73,20 @@ class _LinearLogprob(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         rows, columns = _operands(hidden, weight)
         count, vocabulary = len(rows), len(columns)
-        tile = _tile(rows)
-        splits = _cdiv(vocabulary, tile["BLOCK_V"] * TILES)
-        partial = torch.empty(4, splits, count, dtype=torch.float32, device=hidden.device)
-        launch(
-            _forward, (_cdiv(count, tile["BLOCK_S"]) * splits,), hidden.device,
-            rows, columns, targets, partial, count, vocabulary, rows.shape[1],
-            rows.stride(0), columns.stride(0), targets.stride(0), 1.0 / temperature, splits,
-            partial.stride(0), GROUP=GROUP, TILES=TILES, **tile,
-        )  # fmt: skip
-        highest, mass, first, chosen = partial.unbind()
+
+        def run(tile: Config) -> torch.Tensor:
+            splits = _cdiv(vocabulary, tile["BLOCK_V"] * TILES)
+            partial = torch.empty(4, splits, count, dtype=torch.float32, device=hidden.device)
+            launch(
+                _forward, (_cdiv(count, tile["BLOCK_S"]) * splits,), hidden.device,
+                rows, columns, targets, partial, count, vocabulary, rows.shape[1],
+                rows.stride(0), columns.stride(0), targets.stride(0), 1.0 / temperature, splits,
+                partial.stride(0), GROUP=GROUP, TILES=TILES, **tile,
+            )  # fmt: skip
+            return partial
+
+        tile = _tile("linear_logprob", rows, columns, run)
+        highest, mass, first, chosen = run(tile).unbind()
         peak = highest.max(0).values
         scale = torch.exp(highest - peak)
         total = (mass * scale).sum(0)
@@ -83,8 +102,9 @@ class _LinearLogprob(torch.autograd.Function):
         hidden, weight, targets, lse, entropy = ctx.saved_tensors
         rows, columns = _operands(hidden, weight)
         count, vocabulary = len(rows), len(columns)
-        tile = _tile(rows)
-        chunk = _chunk(count, vocabulary, rows.element_size(), tile["BLOCK_V"])
+        # Every tile's width divides this one, so a chunk is whole tiles whichever is taken.
+        widest = max(config["BLOCK_V"] for config in CONFIGS[rows.dtype])
+        chunk = _chunk(count, vocabulary, rows.element_size(), widest)
         buffer = torch.empty(count * chunk, dtype=rows.dtype, device=rows.device)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         d_hidden = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device) if needs_hidden else None
@@ -93,13 +113,19 @@ class _LinearLogprob(torch.autograd.Function):
         for start in range(0, vocabulary, chunk):
             part = columns[start : start + chunk]
             d_logits = buffer[: count * len(part)].view(count, len(part))
-            tiles = _cdiv(count, tile["BLOCK_S"]) * _cdiv(len(part), tile["BLOCK_V"])
-            launch(
-                _d_logits, (tiles,), rows.device,
-                rows, part, targets, lse, entropy, d_chosen, d_entropy, d_logits, count, len(part),
-                rows.shape[1], rows.stride(0), part.stride(0), targets.stride(0), start,
-                1.0 / ctx.temperature, GROUP=GROUP, **tile,
-            )  # fmt: skip
+
+            def run(
+                tile: Config, part: torch.Tensor = part, d_logits: torch.Tensor = d_logits, start: int = start
+            ) -> None:
+                tiles = _cdiv(count, tile["BLOCK_S"]) * _cdiv(len(part), tile["BLOCK_V"])
+                launch(
+                    _d_logits, (tiles,), rows.device,
+                    rows, part, targets, lse, entropy, d_chosen, d_entropy, d_logits, count, len(part),
+                    rows.shape[1], rows.stride(0), part.stride(0), targets.stride(0), start,
+                    1.0 / ctx.temperature, GROUP=GROUP, **tile,
+                )  # fmt: skip
+
+            run(_tile("linear_logprob_backward", rows, columns, run))
             if d_hidden is not None:
                 d_hidden += d_logits @ part
             if d_weight is not None:
@@ -122,10 +148,10 @@ def _operands(hidden: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor,
     )
 
 
-def _tile(rows: torch.Tensor) -> dict[str, Any]:
-    if rows.dtype == torch.float32:
-        return {"BLOCK_S": 64, "BLOCK_V": 64, "BLOCK_D": 32, "num_warps": 4, "num_stages": 2}
-    return {"BLOCK_S": 128, "BLOCK_V": 256, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3}
+def _tile(kernel: str, rows: torch.Tensor, columns: torch.Tensor, run: Callable[[Config], Any]) -> Config:
+    vocabulary, width = columns.shape
+    key = {"dtype": str(rows.dtype).removeprefix("torch."), "V": bucket(vocabulary), "D": bucket(width)}
+    return pick(kernel, key, CONFIGS[rows.dtype], run, rows.device)
 
 
 def _chunk(count: int, vocabulary: int, element_size: int, block: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import triton.language as tl
 
+from rolloom.kernels.autotune import Config, pick
 from rolloom.kernels.dispatch import launch
 from rolloom.kernels.ssd import triton_kernels as kernels
 
@@ -38,6 +39,12 @@ class _Plan:
     def tiles(self) -> dict[str, Any]:
         return {"HEADS": self.heads, "Q": self.chunk, "BP": self.padded[0], "BN": self.padded[1],
                 "DOT": self.dot, "num_warps": self.warps, "num_stages": 1}  # fmt: skip
+
+    def configs(self) -> list[Config]:
+        """Return how `scan_chunks` may be compiled, the pinned way first; its chunks stay as they are."""
+        pinned = (self.warps, 1)
+        others = [(warps, stages) for warps in (4, 8) for stages in (1, 2) if (warps, stages) != pinned]
+        return [{"num_warps": warps, "num_stages": stages} for warps, stages in (pinned, *others)]
 
 
 def ssd_scan_triton(
@@ -147,11 +154,17 @@ class _Scan(torch.autograd.Function):
         )  # fmt: skip
         states, final, _ = _carry(gain, _stored(x), initial, None, cum, plan)
         y = torch.empty(x.shape, dtype=_stored(x), device=x.device)
-        launch(
-            kernels.scan_chunks, grid, x.device,
-            x, B, C, D, steps, cum, states, y, plan.table, *x.stride(), *B.stride(), *C.stride(), *sizes,
-            RATIO=ratio, **plan.tiles(),
-        )  # fmt: skip
+
+        def scan(config: Config) -> None:
+            launch(
+                kernels.scan_chunks, grid, x.device,
+                x, B, C, D, steps, cum, states, y, plan.table, *x.stride(), *B.stride(), *C.stride(), *sizes,
+                RATIO=ratio, **plan.tiles() | config,
+            )  # fmt: skip
+
+        key = {"dtype": str(x.dtype).removeprefix("torch."), "P": plan.padded[0], "N": plan.padded[1],
+               "heads": plan.heads, "chunk": plan.chunk}  # fmt: skip
+        scan(pick("ssd_scan_chunks", key, plan.configs(), scan, x.device))
         ctx.save_for_backward(x, dt, B, C, A, D, steps, cum, states)
         ctx.plan, ctx.initial_dtype = plan, initial.dtype
         return y, final
