@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rolloom.errors import RolloomError
+from rolloom.policy.presets import PRESETS
 
 LETTERS = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
 MTP_LETTERS = "*E-"
@@ -233,27 +234,3 @@ def preset(name: str, **changes: Any) -> HybridConfig:
         near = difflib.get_close_matches(name, PRESETS, 1)
         raise PolicyError(f"preset: expected one of {sorted(PRESETS)}, got {name!r}. Nearest: {near}")
     return HybridConfig(**{**PRESETS[name], **changes})
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "pattern": "M*EM*-ME",
-        "vocab_size": 1024,
-        "hidden_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 32,
-        "intermediate_size": 256,
-        "ssm_state_size": 32,
-        "mamba_num_heads": 8,
-        "mamba_head_dim": 32,
-        "n_groups": 1,
-        "chunk_size": 32,
-        "n_routed_experts": 8,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 64,
-        "moe_shared_expert_intermediate_size": 128,
-        "routed_scaling_factor": 1.0,
-        "max_position_embeddings": 1024,
-    },
-}
