@@ -11,13 +11,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import rolloom
 from rolloom.errors import RolloomError, did_you_mean, nearest
 from rolloom.rollout import env_cli
 
 RUNS = Path("runs")
+AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
+"""Adds a command: its name, what runs it, its words and its help."""
 
 
 class UsageError(RolloomError):
@@ -72,8 +74,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     if first is not None and first not in top:
         hint = did_you_mean(first, top)
         raise UsageError(f"expected a command ({', '.join(top)}), got {first!r}.{hint}")
-    if first == "envs" and not {"-h", "--help"} & set(argv):
-        argv = _envs_command(argv, words[1:2], commands)
+    if first in GROUPS and not {"-h", "--help"} & set(argv):
+        argv = _group_command(first, argv, words[1:2], commands)
     args, extra = parser.parse_known_args(argv)
     for word in extra:
         if word.startswith("-"):
@@ -83,16 +85,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def _envs_command(
-    argv: list[str], word: list[str], commands: dict[str, argparse.ArgumentParser]
+def _group_command(
+    group: str, argv: list[str], word: list[str], commands: dict[str, argparse.ArgumentParser]
 ) -> list[str]:
-    """Return the command line with the command of `rolloom envs` in it, which is `list` if there is none."""
-    known = [name.partition(" ")[2] for name in commands if name.startswith("envs ")]
-    if not word:
-        return [*argv, "list"]
-    if word[0] not in known:
-        hint = did_you_mean(word[0], known)
-        raise UsageError(f"envs: expected one of {', '.join(known)}, got {word[0]!r}.{hint}")
+    """Return the command line with the command of a group in it, the group's default if there is none."""
+    known = [name.partition(" ")[2] for name in commands if name.startswith(f"{group} ")]
+    default = GROUPS[group][2]
+    if not word and default:
+        return [*argv, default]
+    if not word or word[0] not in known:
+        got = f"got {word[0]!r}.{did_you_mean(word[0], known)}" if word else "got none"
+        raise UsageError(f"{group}: expected one of {', '.join(known)}, {got} (see `rolloom {group} --help`)")
     return argv
 
 
@@ -135,24 +138,42 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     warmstart.add_argument("--steps", type=int, help="optimizer steps")
     warmstart.add_argument("--seed", type=int, help="seed of the demonstrations and the weights")
 
-    text = "list, show, check, play, profile, replay, serve or scaffold environments"
-    envs = sub.add_parser("envs", help=text, description=f"{text.capitalize()}.", allow_abbrev=False)
-    commands["envs"] = envs
-    inner = envs.add_subparsers(dest="envs_command", metavar="COMMAND")
+    for group, (text, add_commands, _) in GROUPS.items():
+        commands[group] = sub.add_parser(
+            group, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+        )
+        inner = commands[group].add_subparsers(dest=f"{group}_command", metavar="COMMAND")
+        add_commands(_adder(group, inner, common, commands))
+    return parser, commands
 
-    def envs_command(
+
+def _adder(
+    group: str, inner: Any, common: argparse.ArgumentParser, commands: dict[str, argparse.ArgumentParser]
+) -> AddCommand:
+    """Return what adds a command to a group."""
+
+    def add(
         name: str, run: Callable[[argparse.Namespace], int], words: str, help: str
     ) -> argparse.ArgumentParser:
         made = inner.add_parser(
             name, help=help, description=f"{help[0].upper()}{help[1:]}.", parents=[common], allow_abbrev=False
         )
         made.add_argument("words", nargs="*", metavar="WORD", help=words)
-        made.set_defaults(run=run, command=f"envs {name}")
-        commands[f"envs {name}"] = made
+        made.set_defaults(run=run, command=f"{group} {name}")
+        commands[f"{group} {name}"] = made
         return made
 
-    env_cli.add_commands(envs_command)
-    return parser, commands
+    return add
+
+
+GROUPS: dict[str, tuple[str, Callable[[AddCommand], None], str]] = {
+    "envs": (
+        "list, show, check, play, profile, replay, serve or scaffold environments",
+        env_cli.add_commands,
+        "list",
+    ),
+}
+"""Groups of commands: what they do, what adds them, and the command that a bare group means."""
 
 
 def _train(args: argparse.Namespace) -> int:
