@@ -1,111 +1,176 @@
-"""Hugging Face checkpoints of the hybrid, both ways.
+"""Hugging Face checkpoints of the hybrid, both ways and in both layouts (`checkpoint_names`).
 
-Written in the released layout (`backbone.`, one tensor an expert), which transformers and vLLM read; read in
-that layout or in transformers' own (`model.`, stacked experts).
+Loading reads headers first, so a checkpoint that does not fit is refused before any weight is read; then one
+tensor at a time is copied from the mapped file to where it stays. At no time is there more in memory than the
+weights and one shard.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from rolloom.policy.checkpoint_files import (
+    FLOATS,
+    INDEX,
+    WEIGHTS,
+    Entry,
+    Stored,
+    open_file,
+    read_tensors,
+    stored_tensors,
+    write_shards,
+)
+from rolloom.policy.checkpoint_names import (
+    LAYOUTS,
+    Layout,
+    check_experts,
+    disk_names,
+    from_any_layout,
+    own_name,
+    to_released,
+)
 from rolloom.policy.config import HybridConfig, PolicyError
 from rolloom.policy.model import HybridLM
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+__all__ = [
+    "INDEX", "WEIGHTS", "find_problems", "from_any_layout", "load_policy", "load_weights", "read_tensors",
+    "save_policy", "to_released",
+]  # fmt: skip
+
+SHARD = 5 * 10**9
+"""Bytes of a shard unless told otherwise."""
 
 
-def to_released(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename a model's state dict to the released layout; tensors are detached, contiguous and on the CPU."""
-    out: dict[str, torch.Tensor] = {}
+def save_policy(
+    model: HybridLM,
+    directory: Path,
+    layout: Layout = "released",
+    dtype: torch.dtype | None = None,
+    max_shard_bytes: int = SHARD,
+) -> None:
+    """Write `config.json` and the weights into an existing directory.
+
+    Args:
+        model: the policy.
+        directory: to write into.
+        layout: of names and experts; transformers reads both, vLLM the released one.
+        dtype: of the saved weights, the routers excepted; None for what they are.
+        max_shard_bytes: of one file.
+
+    Raises:
+        PolicyError: unknown layout, or a size that is not positive.
+    """
+    if layout not in LAYOUTS:
+        raise PolicyError(f"layout: expected one of {list(LAYOUTS)}, got {layout!r}")
+    if max_shard_bytes < 1:
+        raise PolicyError(f"max_shard_bytes: expected at least 1, got {max_shard_bytes}")
+    values = model.config.to_hf()
+    values["dtype"] = str(dtype or model.lm_head.weight.dtype).removeprefix("torch.")
+    (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+    write_shards(_entries(model.state_dict(), layout, dtype), directory, max_shard_bytes)
+
+
+def _entries(state: dict[str, torch.Tensor], layout: Layout, dtype: torch.dtype | None) -> Iterator[Entry]:
     for name, tensor in state.items():
-        tensor = tensor.detach().cpu()
-        name = name.replace("model.", "backbone.", 1) if name.startswith("model.") else name
-        if name.endswith((".experts.up_proj", ".experts.down_proj")):
-            base, leaf = name.rsplit(".", 1)
-            for expert, weight in enumerate(tensor):
-                out[f"{base}.{expert}.{leaf}.weight"] = weight.clone()
-        else:
-            out[name] = tensor.clone().contiguous()
-    return out
+        kept = tensor.dtype if dtype is None or ".gate." in name else dtype
+        for renamed, row in disk_names(name, tensor.shape, layout):
+            part = tensor if row is None else tensor[row]
 
+            def make(part: torch.Tensor = part, kept: torch.dtype = kept) -> torch.Tensor:
+                return part.detach().to("cpu", kept, copy=True).contiguous()
 
-def from_any_layout(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename tensors of the released or the transformers layout to a model's state dict, stacking experts.
-
-    Raises:
-        PolicyError: the experts of a layer are not numbered without gaps or differ in shape.
-    """
-    out: dict[str, torch.Tensor] = {}
-    experts: dict[str, dict[int, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        name = name.replace("backbone.", "model.", 1) if name.startswith("backbone.") else name
-        head, found, tail = name.partition(".experts.")
-        parts = tail.split(".")
-        if found and len(parts) == 3 and parts[0].isdecimal():
-            experts.setdefault(f"{head}.experts.{parts[1]}", {})[int(parts[0])] = tensor
-        else:
-            out[name] = tensor
-    for name, by_index in experts.items():
-        if sorted(by_index) != list(range(len(by_index))):
-            raise PolicyError(f"{name}: experts {sorted(by_index)} are not numbered 0 to {len(by_index) - 1}")
-        shapes = {tuple(tensor.shape) for tensor in by_index.values()}
-        if len(shapes) > 1:
-            raise PolicyError(f"{name}: expected experts of one shape, got {sorted(shapes)}")
-        out[name] = torch.stack([by_index[index] for index in range(len(by_index))])
-    return out
-
-
-def save_policy(model: HybridLM, directory: Path) -> None:
-    """Write `config.json` and `model.safetensors` into an existing directory."""
-    config = json.dumps(model.config.to_hf(), indent=2) + "\n"
-    (directory / "config.json").write_text(config)
-    save_file(to_released(model.state_dict()), str(directory / WEIGHTS), metadata={"format": "pt"})
-
-
-def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
-    """Read every tensor of a checkpoint, sharded or not.
-
-    Raises:
-        PolicyError: no weights, or a file that is damaged.
-    """
-    if (directory / INDEX).is_file():
-        try:
-            index = json.loads((directory / INDEX).read_text())
-            files = sorted({directory / name for name in index["weight_map"].values()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PolicyError(f"{directory / INDEX} is malformed: {error!r}") from error
-    else:
-        files = [directory / WEIGHTS]
-    tensors: dict[str, torch.Tensor] = {}
-    for file in files:
-        if not file.is_file():
-            raise PolicyError(f"expected weights at {file}, found none")
-        try:
-            tensors.update(load_file(str(file)))
-        except SafetensorError as error:
-            raise PolicyError(f"{file} is not a readable safetensors file: {error}") from error
-    return tensors
+            yield renamed, part.numel() * kept.itemsize, make
 
 
 def load_policy(path: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> HybridLM:
     """Load a checkpoint directory. The routers stay in fp32 whatever the dtype (Nemotron 3's recipe).
 
+    Tensors of a multi-token prediction block that the configuration does not have are skipped with a warning.
+
     Raises:
         PolicyError: missing files, or missing, unexpected or misshaped tensors, all listed.
     """
     directory = Path(path)
-    model = HybridLM(HybridConfig.load(directory))
-    load_weights(model, from_any_layout(read_tensors(directory)), str(directory))
+    with torch.device("meta"):
+        model = HybridLM(HybridConfig.load(directory))
+    stored = stored_tensors(directory)
+    if not model.config.num_nextn_predict_layers:
+        drafting = [name for name in stored if name.startswith("mtp.")]
+        if drafting:
+            warnings.warn(
+                f"{directory}: skipped {len(drafting)} tensors of a multi-token prediction block, because "
+                f"config.json says num_nextn_predict_layers = 0",
+                stacklevel=2,
+            )
+        stored = {name: tensor for name, tensor in stored.items() if not name.startswith("mtp.")}
+    _refuse(find_problems(model, stored), str(directory))
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if ".gate." not in name:
-            tensor.data = tensor.data.to(dtype)
-    return model.to(device=device)
+        owner, _, leaf = name.rpartition(".")
+        empty = torch.empty(
+            tensor.shape, dtype=torch.float32 if ".gate." in name else dtype, device=torch.device(device)
+        )
+        kept = torch.nn.Parameter(empty) if isinstance(tensor, torch.nn.Parameter) else empty
+        setattr(model.get_submodule(owner), leaf, kept)
+    _fill(model.state_dict(), stored)
+    return model
+
+
+@torch.no_grad()
+def _fill(state: dict[str, torch.Tensor], stored: dict[str, Stored]) -> None:
+    for file in sorted({tensor.file for tensor in stored.values()}):
+        with open_file(file) as opened:
+            for name, tensor in stored.items():
+                if tensor.file == file:
+                    own, expert = own_name(name)
+                    target = state[own] if expert is None else state[own][expert]
+                    target.copy_(opened.get_tensor(name))
+
+
+def find_problems(model: HybridLM, stored: dict[str, Stored]) -> list[str]:
+    """Return what keeps stored tensors from fitting a model, which may be on the meta device.
+
+    Raises:
+        PolicyError: the experts of a layer are not numbered without gaps or differ in shape.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    experts: dict[str, dict[int, tuple[int, ...]]] = {}
+    problems: list[str] = []
+    for name, tensor in stored.items():
+        own, expert = own_name(name)
+        if tensor.dtype not in FLOATS:
+            problems.append(f"mistyped {name}: expected one of {', '.join(FLOATS)}, got {tensor.dtype}")
+        if own in shapes or expert in experts.get(own, {}) or (expert is None and own in experts):
+            problems.append(f"repeated {own}, as {name}")
+        elif expert is None:
+            shapes[own] = tensor.shape
+        else:
+            experts.setdefault(own, {})[expert] = tensor.shape
+    for name, by_index in experts.items():
+        check_experts(name, by_index)
+        shapes[name] = (len(by_index), *by_index[0])
+    return problems + _misfits(model, shapes)
+
+
+def _misfits(model: HybridLM, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    problems = [f"missing {name} {expected[name]}" for name in expected.keys() - shapes.keys()]
+    problems += [f"unexpected {name} {shapes[name]}" for name in shapes.keys() - expected.keys()]
+    return problems + [
+        f"misshaped {name}: expected {shape}, got {shapes[name]}"
+        for name, shape in expected.items()
+        if name in shapes and shapes[name] != shape
+    ]
+
+
+def _refuse(problems: list[str], source: str) -> None:
+    if problems:
+        shown = "; ".join(sorted(problems)[:12])
+        raise PolicyError(f"{source} does not fit its config.json ({len(problems)} tensors): {shown}")
 
 
 def load_weights(model: HybridLM, state: dict[str, torch.Tensor], source: str) -> None:
@@ -114,15 +179,5 @@ def load_weights(model: HybridLM, state: dict[str, torch.Tensor], source: str) -
     Raises:
         PolicyError: lists what is missing, unexpected or misshaped.
     """
-    expected = model.state_dict()
-    problems = [f"missing {name} {tuple(expected[name].shape)}" for name in expected.keys() - state.keys()]
-    problems += [f"unexpected {name} {tuple(state[name].shape)}" for name in state.keys() - expected.keys()]
-    problems += [
-        f"misshaped {name}: expected {tuple(tensor.shape)}, got {tuple(state[name].shape)}"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if problems:
-        shown = "; ".join(sorted(problems)[:12])
-        raise PolicyError(f"{source} does not fit its config.json ({len(problems)} tensors): {shown}")
+    _refuse(_misfits(model, {name: tuple(tensor.shape) for name, tensor in state.items()}), source)
     model.load_state_dict(state)
