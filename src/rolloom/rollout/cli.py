@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import rolloom
 from rolloom.errors import RolloomError, did_you_mean, nearest
-from rolloom.rollout import env_cli
+from rolloom.rollout import engines_cli, env_cli
 
 RUNS = Path("runs")
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
@@ -170,6 +170,11 @@ GROUPS: dict[str, tuple[str, Callable[[AddCommand], None], str]] = {
     "envs": (
         "list, show, check, play, profile, replay, serve or scaffold environments",
         env_cli.add_commands,
+        "list",
+    ),
+    "engines": (
+        "list, set up or try the environments of engines such as vLLM",
+        engines_cli.add_commands,
         "list",
     ),
 }
