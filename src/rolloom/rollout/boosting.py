@@ -57,13 +57,14 @@ def contexts(sequences: Sequence[TrainSequence]) -> list[list[int]]:
 
 
 def rollouts(
-    model: HybridLM, prompts: Sequence[list[int]], stop_ids: Sequence[int], seed: int
-) -> list[TrainSequence]:
+    model: HybridLM, prompts: Sequence[list[int]], stop_ids: Sequence[int], seed: int,
+    new_tokens: int = NEW_TOKENS,
+) -> list[TrainSequence]:  # fmt: skip
     """Return what the policy says after each prompt at temperature 1, prompts included."""
-    longest = max(map(len, prompts)) + NEW_TOKENS
+    longest = max(map(len, prompts)) + new_tokens
     engine = NativeEngine(model, stop_ids, SLOTS, longest)
     engine.submit(
-        Request(str(index), ids, derive_seed("boosting", seed, index), NEW_TOKENS)
+        Request(str(index), ids, derive_seed("boosting", seed, index), new_tokens)
         for index, ids in enumerate(prompts)
     )
     done: list[Completion] = []
