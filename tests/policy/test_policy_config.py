@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rolloom.policy.config import PRESETS, HybridConfig, PolicyError, preset
+from rolloom.policy.config import PRESETS, REQUIRED, WITHOUT_EFFECT, HybridConfig, PolicyError, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -23,10 +25,11 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
     ("mamba_proj_bias", True), ("tie_word_embeddings", True), ("sliding_window", 128),
     ("num_nextn_predict_layers", 2), ("attention_dropout", 0.1), ("hidden_dropout", 0.1),
     ("n_shared_experts", 2), ("residual_in_fp32", True), ("model_type", "llama"),
+    ("output_router_logits", True), ("time_step_limit", [0.0, 0.5]), ("eos_token_id", "a"), ("pad_token_id", -1),
 ])  # fmt: skip
 def test_keys_that_are_not_honoured_are_refused_by_name(key: str, value: Any) -> None:
     values = preset("tiny").to_hf()
-    with pytest.raises(PolicyError, match=f"{key}.*{value!r}"):
+    with pytest.raises(PolicyError, match=f"{key}.*{re.escape(repr(value))}"):
         HybridConfig.from_hf({**values, key: value})
 
 
@@ -44,6 +47,23 @@ def test_keys_that_are_not_honoured_are_refused_by_name(key: str, value: Any) ->
 def test_impossible_shapes_are_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(PolicyError, match=named):
         preset("tiny", **changes)
+
+
+def test_every_key_of_transformers_is_honoured_refused_or_known_to_change_nothing() -> None:
+    from transformers import NemotronHConfig, PreTrainedConfig
+
+    keys = {field.name for field in dataclasses.fields(NemotronHConfig)}
+    keys -= {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    ours = {field.name for field in dataclasses.fields(HybridConfig)}
+    assert len(keys) > 40
+    assert keys - ours - REQUIRED.keys() - WITHOUT_EFFECT.keys() == set()
+
+
+def test_several_end_tokens_and_absent_ones_survive() -> None:
+    values = {**preset("tiny").to_hf(), "eos_token_id": [2, 11], "pad_token_id": None}
+    config = HybridConfig.from_hf(values)
+    assert config.eos_token_id == (2, 11) and config.pad_token_id is None
+    assert HybridConfig.from_hf(json.loads(json.dumps(config.to_hf()))) == config
 
 
 def test_the_pattern_may_stand_as_layer_types() -> None:

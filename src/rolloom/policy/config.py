@@ -64,9 +64,9 @@ class HybridConfig:
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
     max_position_embeddings: int = 4096
-    pad_token_id: int = 0
-    bos_token_id: int = 1
-    eos_token_id: int = 2
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | tuple[int, ...] | None = 2
 
     def __post_init__(self) -> None:
         """Check what the layers rely on.
@@ -80,6 +80,11 @@ class HybridConfig:
             value = getattr(self, field.name)
             if field.type == "int" and field.name not in MAY_BE_ZERO and not _positive(value):
                 raise PolicyError(f"{field.name}: expected a positive integer, got {value!r}")
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            value = getattr(self, name)
+            ids = value if isinstance(value, tuple) else () if value is None else (value,)
+            if not all(isinstance(id, int) and not isinstance(id, bool) and id >= 0 for id in ids):
+                raise PolicyError(f"{name}: expected a token id or None, got {value!r}")
         if self.moe_latent_size is not None and not _positive(self.moe_latent_size):
             raise PolicyError(
                 f"moe_latent_size: expected a positive integer or None, got {self.moe_latent_size!r}"
@@ -159,9 +164,13 @@ class HybridConfig:
         """
         if values.get("model_type") != "nemotron_h":
             raise PolicyError(f"model_type: expected 'nemotron_h', got {values.get('model_type')!r}")
+        renamed = {
+            ALIASES.get(key, key): list(value) if isinstance(value, tuple) else value
+            for key, value in values.items()
+        }
         for key, required in REQUIRED.items():
-            if key in values and values[key] != required:
-                raise PolicyError(f"{key}: only {required!r} is supported, got {values[key]!r}")
+            if key in renamed and renamed[key] != required:
+                raise PolicyError(f"{key}: only {required!r} is supported, got {renamed[key]!r}")
         types = values.get("layers_block_type") or values.get("layer_types") or ()
         listed = "".join(LEGACY.get(name, "?") for name in types)
         pattern = values.get("hybrid_override_pattern") or listed
@@ -171,9 +180,12 @@ class HybridConfig:
             )
         drafting = values.get("mtp_layers_block_type") or ()
         chosen = values.get("mtp_hybrid_override_pattern") or "".join(LEGACY.get(n, "?") for n in drafting)
-        renamed = {ALIASES.get(key, key): value for key, value in values.items()}
         names = {field.name for field in dataclasses.fields(cls)} - {"pattern"}
-        given = {key: value for key, value in renamed.items() if key in names}
+        given = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in renamed.items()
+            if key in names
+        }
         return cls(pattern=pattern, **{**given, **({"mtp_pattern": chosen} if chosen else {})})
 
     @classmethod
@@ -196,13 +208,14 @@ def _positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-MAY_BE_ZERO = ("pad_token_id", "bos_token_id", "eos_token_id", "num_nextn_predict_layers")
+MAY_BE_ZERO = ("num_nextn_predict_layers",)
 
 ALIASES = {
     "mamba_n_groups": "n_groups",
     "mamba_d_conv": "conv_kernel",
     "mamba_dt_min": "time_step_min",
     "mamba_dt_max": "time_step_max",
+    "mamba_dt_limit": "time_step_limit",
     "mamba_dt_init_floor": "time_step_floor",
     "mamba_conv_bias": "use_conv_bias",
     "mamba_chunk_size": "chunk_size",
@@ -221,7 +234,23 @@ REQUIRED: dict[str, Any] = {
     "attention_dropout": 0.0,
     "hidden_dropout": 0.0,
     "n_shared_experts": 1,
+    "output_router_logits": False,
+    "time_step_limit": [0.0, float("inf")],
 }
+"""Keys that only one value of is honoured; any other is refused by name."""
+
+WITHOUT_EFFECT: dict[str, str] = {
+    "layers_block_type": "read as the pattern",
+    "mtp_layers_block_type": "read as the pattern of the multi-token prediction block",
+    "use_cache": "scoring and feeding a cache are different calls here",
+    "num_logits_to_keep": "callers choose the rows that logits are made of",
+    "use_mamba_kernels": "kernels are chosen by device",
+    "mamba_ssm_cache_dtype": "a setting of the engine",
+    "expand": "the inner width is mamba_num_heads * mamba_head_dim, in transformers too",
+    "moe_shared_expert_overlap": "a schedule of Megatron",
+    "rescale_prenorm_residual": "initial weights only; ours are scaled by depth",
+}
+"""Keys that change nothing of what a checkpoint computes, and why."""
 
 
 def preset(name: str, **changes: Any) -> HybridConfig:
