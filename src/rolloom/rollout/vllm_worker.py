@@ -5,7 +5,8 @@ to standard error. `vllm_client.VllmProcess` is the other end and says what the 
 of vLLM's own engine every order that has arrived is carried out; the end of standard input ends the process.
 """
 
-# vLLM is not installed where the types are checked. pyright: reportMissingImports=false
+# pyright: reportMissingImports=false
+# (vLLM is not installed where types are checked.)
 from __future__ import annotations
 
 import hashlib
