@@ -15,11 +15,13 @@ from test_hf_policy_run import make_policy
 from rolloom.configs.errors import ConfigError
 from rolloom.configs.load import load_run_config
 from rolloom.configs.schema import LoraConfig, RunConfig
+from rolloom.kernels.dispatch import deterministic
 from rolloom.policy.config import PolicyError
 from rolloom.policy.loading import load_any_policy
 from rolloom.policy.lora_files import merge_adapter
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.checkpoints import read_checkpoint
+from rolloom.rollout.dry_run import dry_run
 from rolloom.rollout.evaluate import main as evaluate
 from rolloom.rollout.launch import train
 from rolloom.rollout.rundir import RunDir
@@ -129,6 +131,29 @@ def test_a_checkpoint_is_a_policy_like_any_other(
     assert train(lora_run(checkpoint, tmp_path, trainer__steps=1, evaluation__tasks_per_env=0)) == 0
     adapter = RunDir(tmp_path / "small").checkpoints / "step_000001" / "adapter" / "adapter_config.json"
     assert json.loads(adapter.read_text())["base_model_name_or_path"] == checkpoint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dry_run_counts_the_adapter(
+    kind: str, policies: dict[str, str], finished: dict[str, RunDir], tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    assert dry_run(lora_run(policies[kind], tmp_path), policies[kind], lines.append) == 0
+    tensors = load_file(last(finished[kind]) / "adapter" / "adapter_model.safetensors")
+    assert f"LoRA of {sum(t.numel() for t in tensors.values()):,} parameters" in "\n".join(lines)
+
+
+def test_deterministic_sampling_equals_the_learner_to_the_bit(
+    policies: dict[str, str], tmp_path: Path
+) -> None:
+    config = lora_run(policies["hybrid"], tmp_path, policy__deterministic=True, evaluation__tasks_per_env=0)
+    try:
+        assert train(config) == 0
+    finally:
+        deterministic(False)
+    rows = records(tmp_path / "small")
+    assert [row["logprob_diff_max"] for row in rows] == [0.0, 0.0, 0.0]
+    assert any(row["grad_norm"] > 0 for row in rows[:2])
 
 
 def test_a_resume_with_another_rank_is_refused(policies: dict[str, str], tmp_path: Path) -> None:

@@ -295,8 +295,20 @@ def save_hf(policy: HFPolicy, directory: Path) -> None:
         policy.hf.save_pretrained(directory)
 
 
-def memory_of(path: str | Path, bytes_per_value: int) -> tuple[Footprint, str]:
-    """Count the bytes of a checkpoint's policy without loading it; also the name of its class.
+def memory_of(model: HFPolicy, bytes_per_value: int) -> Footprint:
+    """Count the bytes of a policy, which may be on the meta device."""
+    config = model.hf.config
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    per_token = 2 * config.num_hidden_layers * kept * width * bytes_per_value
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    weights = parameters * bytes_per_value
+    return Footprint(parameters, weights, 3 * weights, 0, per_token)
+
+
+def meta_hf(path: str | Path) -> HFPolicy:
+    """Make a checkpoint's policy without its weights, on the meta device.
 
     Raises:
         PolicyError: transformers is missing or does not know the model.
@@ -305,13 +317,6 @@ def memory_of(path: str | Path, bytes_per_value: int) -> tuple[Footprint, str]:
     try:
         config = transformers.AutoConfig.from_pretrained(str(path))
         with _quiet(transformers), torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(config)
+            return HFPolicy(transformers.AutoModelForCausalLM.from_config(config))
     except (ValueError, OSError, KeyError) as error:
         raise PolicyError(f"{path}: transformers cannot make it: {str(error).strip()[:800]}") from error
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kept = getattr(config, "num_key_value_heads", None) or heads
-    per_token = 2 * config.num_hidden_layers * kept * width * bytes_per_value
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    weights = parameters * bytes_per_value
-    return Footprint(parameters, weights, 3 * weights, 0, per_token), _kind(model)

@@ -10,7 +10,8 @@ import torch
 
 from rolloom.policy.checkpoint import load_policy, save_policy
 from rolloom.policy.config import HybridConfig, PolicyError
-from rolloom.policy.hf import HFPolicy, load_hf, memory_of, save_hf
+from rolloom.policy.hf import HFPolicy, load_hf, memory_of, meta_hf, save_hf
+from rolloom.policy.lora import Adaptation, count_lora
 from rolloom.policy.memory import Footprint, footprint
 from rolloom.policy.model import HybridLM
 
@@ -73,4 +74,17 @@ def memory_need(path: str | Path, bytes_per_value: int) -> tuple[Footprint, str]
     if is_hybrid(path):
         shape = HybridConfig.load(path)
         return footprint(shape, bytes_per_value), f"pattern {shape.pattern}"
-    return memory_of(path, bytes_per_value)
+    model = meta_hf(path)
+    return memory_of(model, bytes_per_value), type(model.hf).__name__
+
+
+def lora_need(path: str | Path, adaptation: Adaptation) -> tuple[int, int]:
+    """Count what LoRA would make of a checkpoint's policy: its parameters, and the weights they change.
+
+    Raises:
+        PolicyError: a target is not there.
+    """
+    if is_hybrid(path):
+        with torch.device("meta"):
+            return count_lora(HybridLM(HybridConfig.load(path)), adaptation)
+    return count_lora(meta_hf(path), adaptation)

@@ -86,7 +86,8 @@ class LowRank(nn.Module):
         return self._changed(weight, self.lora_A)
 
     def _changed(self, weight: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        return (weight + self.scale * (self.lora_B @ a)).to(weight.dtype)
+        add = torch.addmm if weight.dim() == 2 else torch.baddbmm
+        return add(weight.to(a.dtype), self.lora_B, a, alpha=self.scale).to(weight.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,21 @@ class _Merged:
         held: Any = module.parametrizations[self.leaf]  # type: ignore[index]
         with torch.no_grad():
             state[prefix + self.leaf] = held[0].merged(held.original)
+
+
+def count_lora(model: Any, adaptation: Adaptation) -> tuple[int, int]:
+    """Return how many parameters `add_lora` would make, and how many weights they would change; for plans.
+
+    Raises:
+        PolicyError: as for `add_lora`.
+    """
+    made = held = 0
+    for _, module, leaf in _choose(model, adaptation.targets):
+        *stack, outputs, inputs = getattr(module, leaf).shape
+        copies = math.prod(stack)
+        made += copies * adaptation.rank * (outputs + inputs)
+        held += copies * outputs * inputs
+    return made, held
 
 
 def sites(model: Any) -> Iterator[Site]:

@@ -12,7 +12,8 @@ from rolloom.configs.load import describe
 from rolloom.configs.schema import EnvConfig, RunConfig
 from rolloom.envs import registry
 from rolloom.errors import RolloomError
-from rolloom.policy.loading import memory_need
+from rolloom.policy.loading import lora_need, memory_need
+from rolloom.policy.lora import Adaptation
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.cluster import Cluster
 from rolloom.rollout.curriculum import Curriculum
@@ -89,11 +90,17 @@ def memory_lines(config: RunConfig, policy_path: str) -> list[str]:
     engines = 1 if config.local else config.rollout.engines
     cache = need.cache(config.rollout.slots, config.rollout.max_context)
     copies = 2 if config.trainer.kl_coefficient > 0 else 1
+    learner, parts = need.weights * copies + need.optimizer, "weights, gradients, AdamW"
+    lora = config.policy.lora
+    if lora.rank:
+        made, held = lora_need(policy_path, Adaptation(lora.rank, lora.alpha, tuple(lora.target_modules)))
+        learner = need.weights + held * need.weights // need.parameters + 16 * made
+        parts = f"weights, the changed ones twice, and LoRA of {made:,} parameters with gradients and AdamW"
     return [
         f"policy {policy_path}",
         f"  {need.parameters:,} parameters, {shape}, {config.policy.dtype}",
         "memory, without activations",
-        f"  learner {(need.weights * copies + need.optimizer) / MIB:.1f} MiB: weights, gradients, AdamW",
+        f"  learner {learner / MIB:.1f} MiB: {parts}",
         f"  engine  {(need.weights + cache) / MIB:.1f} MiB each, {engines} of them: weights and the cache of "
         f"{config.rollout.slots} slots ({need.state_per_sequence / 1024:.0f} KiB of state a sequence, "
         f"{need.kv_per_token} bytes of keys and values a token)",
