@@ -25,7 +25,8 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
     ("mamba_proj_bias", True), ("tie_word_embeddings", True), ("sliding_window", 128),
     ("num_nextn_predict_layers", 2), ("attention_dropout", 0.1), ("hidden_dropout", 0.1),
     ("n_shared_experts", 2), ("residual_in_fp32", True), ("model_type", "llama"),
-    ("output_router_logits", True), ("time_step_limit", [0.0, 0.5]), ("eos_token_id", "a"), ("pad_token_id", -1),
+    ("output_router_logits", True), ("time_step_limit", [0.0, 0.5]), ("eos_token_id", "a"),
+    ("pad_token_id", -1),
 ])  # fmt: skip
 def test_keys_that_are_not_honoured_are_refused_by_name(key: str, value: Any) -> None:
     values = preset("tiny").to_hf()
