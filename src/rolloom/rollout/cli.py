@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import rolloom
 from rolloom.errors import RolloomError, did_you_mean, nearest
-from rolloom.rollout import engines_cli, env_cli
+from rolloom.rollout import engines_cli, env_cli, policy_cli
 
 RUNS = Path("runs")
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
@@ -172,6 +172,7 @@ GROUPS: dict[str, tuple[str, Callable[[AddCommand], None], str]] = {
         env_cli.add_commands,
         "list",
     ),
+    "policy": ("inspect, convert or quantize checkpoints", policy_cli.add_commands, ""),
     "engines": (
         "list, set up or try the environments of engines such as vLLM",
         engines_cli.add_commands,
