@@ -10,7 +10,38 @@ from dataclasses import dataclass
 import torch
 
 from rolloom.kernels.ssd.replay import ReplayState
-from rolloom.policy.config import HybridConfig
+from rolloom.kernels.ssd.rounding import Rounding
+from rolloom.policy.config import HybridConfig, PolicyError
+
+STATE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
+
+
+@dataclass(frozen=True, slots=True)
+class StateFormat:
+    """How SSM states rest between two tokens (Nemotron 3 Ultra report, arXiv 2606.15007, Table 16).
+
+    A state narrower than fp32 is kept by `kernels/ssd/replay.py`: rounded when a chunk of 32 tokens is full,
+    not after each token.
+
+    Attributes:
+        dtype: `float32`, `float16`, or `int8` with a scale for each 128 elements.
+        rounding: to narrower dtypes, `stochastic` or `nearest`; draws are Philox's of the chunk's number and
+            the element, so a sequence's do not depend on the others.
+    """
+
+    dtype: str = "float32"
+    rounding: Rounding = "stochastic"
+
+    def __post_init__(self) -> None:
+        """Check the words.
+
+        Raises:
+            PolicyError: an unknown one.
+        """
+        if self.dtype not in STATE_DTYPES:
+            raise PolicyError(f"state dtype: expected one of {list(STATE_DTYPES)}, got {self.dtype!r}")
+        if self.rounding not in ("stochastic", "nearest"):
+            raise PolicyError(f"state rounding: expected 'stochastic' or 'nearest', got {self.rounding!r}")
 
 
 @dataclass(slots=True)
@@ -55,10 +86,14 @@ class DecodeCache:
         dtype: of keys, values and convolution states.
         device: where they are.
         replay: keep Mamba-2 states so that decoding does the scan's arithmetic; on a CPU.
+        state: how SSM states rest; narrower than fp32 on a CPU only.
 
     Attributes:
         layers: one entry a layer of the pattern; None for layers without state.
         lengths: tokens fed so far, int64 `[rows]`.
+
+    Raises:
+        PolicyError: narrow states on another device.
     """
 
     def __init__(
@@ -69,15 +104,22 @@ class DecodeCache:
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         replay: bool = False,
+        state: StateFormat = StateFormat(),
     ) -> None:
+        narrow = state.dtype != "float32"
+        if narrow and torch.device(device).type != "cpu":
+            raise PolicyError(f"state dtype: expected 'float32' on {device}, got {state.dtype!r} (CPU only)")
         kv = (rows, config.num_key_value_heads, context, config.head_dim)
         ssm = (rows, config.mamba_num_heads, config.mamba_head_dim, config.ssm_state_size)
         self.layers: list[MambaState | ReplayedMambaState | AttentionState | None] = []
         for letter in config.pattern:
             if letter == "M":
                 conv = torch.zeros(rows, config.conv_kernel - 1, config.conv_dim, dtype=dtype, device=device)
-                if replay:
-                    held = ReplayState(*ssm[:3], config.n_groups, config.ssm_state_size)
+                if replay or narrow:
+                    held = ReplayState(
+                        *ssm[:3], config.n_groups, config.ssm_state_size, dtype=STATE_DTYPES[state.dtype],
+                        rounding_mode=state.rounding,
+                    )  # fmt: skip
                     self.layers.append(ReplayedMambaState(conv, held))
                 else:
                     self.layers.append(MambaState(conv, torch.zeros(ssm, dtype=torch.float32, device=device)))

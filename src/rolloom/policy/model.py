@@ -20,7 +20,7 @@ from rolloom.kernels.dispatch import is_deterministic, on_cpu
 from rolloom.kernels.linear.op import linear
 from rolloom.kernels.packing import Packing
 from rolloom.policy.attention import Attention
-from rolloom.policy.cache import AttentionState, DecodeCache, MambaState, ReplayedMambaState
+from rolloom.policy.cache import AttentionState, DecodeCache, MambaState, ReplayedMambaState, StateFormat
 from rolloom.policy.config import HybridConfig
 from rolloom.policy.layers import RMSNorm
 from rolloom.policy.mamba import MambaMixer
@@ -82,12 +82,14 @@ class HybridLM(nn.Module):
     Attributes:
         recompute: in training, keep only each layer's input and compute the layer again in the backward pass.
         mtp: predicts further tokens, or None.
+        state_format: how the SSM states of new caches rest.
     """
 
     def __init__(self, config: HybridConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.recompute = False
+        self.state_format = StateFormat()
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.mtp = MTP(config) if config.num_nextn_predict_layers else None
@@ -140,7 +142,9 @@ class HybridLM(nn.Module):
     def new_cache(self, rows: int, context: int) -> DecodeCache:
         """Return an empty cache of `rows` sequences of up to `context` tokens."""
         weight = self.lm_head.weight
-        return DecodeCache(self.config, rows, context, weight.dtype, weight.device, is_deterministic())
+        return DecodeCache(
+            self.config, rows, context, weight.dtype, weight.device, is_deterministic(), self.state_format
+        )
 
     @torch.no_grad()
     def feed(

@@ -102,13 +102,7 @@ def quantize_tensors(
     """
     if rounding not in ("nearest", "stochastic"):
         raise PolicyError(f"rounding: expected 'nearest' or 'stochastic', got {rounding!r}")
-    uneven = [name for name in matrices if tensors[f"{name}.weight"].shape[-1] % BLOCK]
-    if uneven:
-        shape = tuple(tensors[f"{uneven[0]}.weight"].shape)
-        raise PolicyError(
-            f"{uneven[0]}: expected a width that is a multiple of the block of {BLOCK}, got {shape} "
-            f"({len(uneven)} such matrices); leave them out with a regular expression in `layers`"
-        )
+    check_widths(tensors, matrices)
     out = dict(tensors)
     for index, name in enumerate(matrices):
         own = None if rounding == "nearest" else (seed << 20) + index
@@ -117,6 +111,21 @@ def quantize_tensors(
         out[f"{name}.{SCALE}"] = packed.scales.view(torch.float8_e4m3fn)
         out[f"{name}.{SCALE_2}"] = packed.tensor_scale
     return out
+
+
+def check_widths(tensors: Mapping[str, torch.Tensor], matrices: list[str]) -> None:
+    """Refuse matrices whose rows are not whole blocks.
+
+    Raises:
+        PolicyError: names the first of them.
+    """
+    uneven = [name for name in matrices if tensors[f"{name}.weight"].shape[-1] % BLOCK]
+    if uneven:
+        shape = tuple(tensors[f"{uneven[0]}.weight"].shape)
+        raise PolicyError(
+            f"{uneven[0]}: expected a width that is a multiple of the block of {BLOCK}, got {shape} "
+            f"({len(uneven)} such matrices); leave them out with a regular expression in `layers`"
+        )
 
 
 def packed_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, NVFP4]:
