@@ -236,8 +236,14 @@ class VllmProcess:
         """
         rows = [asdict(request) for request in requests]
         with self._lock:
-            self._in_flight.update(row["id"] for row in rows)
-        self.call("generate", requests=rows)
+            new = {row["id"] for row in rows} - self._in_flight
+            self._in_flight |= new
+        try:
+            self.call("generate", requests=rows)
+        except EngineError:
+            with self._lock:
+                self._in_flight -= new
+            raise
 
     def next_event(self, timeout_s: float) -> VllmCompletion | Partial | None:
         """Wait for the next completion, or part of a streamed one; None if none came in time."""

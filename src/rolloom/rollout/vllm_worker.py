@@ -113,6 +113,7 @@ class Worker:
         self._version = 0
         self._checksum = ""
         self._broken = ""
+        self._dead = ""
         self._paused = False
         self._counts = dict.fromkeys(COUNTED, 0)
         self._busy_s = 0.0
@@ -144,6 +145,8 @@ class Worker:
         try:
             if self.engine is None and name not in ("load", "health"):
                 raise Refused(f"{name}: nothing is loaded")
+            if self._dead and name != "health":
+                raise Refused(f"{name}: vLLM's engine failed, start another worker: {self._dead}")
             if self._broken and name not in ("health", "update"):
                 raise Refused(f"{name}: the weights are unusable since an update failed: {self._broken}")
             result = getattr(self, f"do_{name}")(number=number, **order)
@@ -152,20 +155,23 @@ class Worker:
         except Exception as error:
             trace = traceback.format_exc(limit=-6)
             self._say(n=number, error=f"{type(error).__name__}: {error}", kind="failed", trace=trace)
+            if self._broken:
+                self._give_up(self._broken)
         else:
             if result is not None:
                 self._say(n=number, **result)
 
     @property
     def _can_step(self) -> bool:
-        return not self._paused and bool(self._running or self._scores) and not self._broken
+        return not self._paused and bool(self._running or self._scores) and not (self._broken or self._dead)
 
     def _step(self) -> None:
         started = time.perf_counter()
         try:
             outputs = self.engine.step()
         except Exception as error:
-            self._fail(f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}")
+            self._dead = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+            self._give_up(self._dead)
             return
         for output in outputs:
             if output.request_id in self._scores:
@@ -175,8 +181,10 @@ class Worker:
         self._counts["steps"] += 1
         self._busy_s += time.perf_counter() - started
 
-    def _fail(self, reason: str) -> None:
-        self._broken = reason
+    def _give_up(self, reason: str) -> None:
+        """Answer everything in flight with an error."""
+        if not self._dead:
+            self.engine.abort_request([*self._running, *self._scores])
         for id in list(self._running):
             self._finish(id, "error", reason)
         for number in list(self._scoring):
@@ -190,7 +198,11 @@ class Worker:
         logprobs = [entry[token].logprob for entry, token in zip(part.logprobs or [], tokens, strict=True)]
         row.take(tokens, logprobs, self._version)
         self._counts["generated_tokens"] += len(tokens)
-        if output.finished:
+        if not all(map(math.isfinite, logprobs)):
+            self.engine.abort_request([output.request_id])
+            reason = f"the policy's log-probabilities are not finite (weights version {self._version})"
+            self._finish(output.request_id, "error", reason)
+        elif output.finished:
             self._counts["prompt_tokens"] += len(output.prompt_token_ids)
             self._counts["cached_tokens"] += output.num_cached_tokens or 0
             said = [[span.start, int(span.version)] for span in part.weight_versions or []]
@@ -264,10 +276,13 @@ class Worker:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        twice = [request["id"] for request in requests if request["id"] in self._running]
+        if twice:
+            raise Refused(
+                f"generate: request {twice[0]!r} is in flight already; none of {len(requests)} is queued"
+            )
         for request in requests:
             id, stream = request["id"], request.pop("stream", False)
-            if id in self._running:
-                raise Refused(f"generate: request {id!r} is in flight already")
             try:
                 params = SamplingParams(
                     seed=request["seed"] % 2**63, temperature=request["temperature"], top_k=request["top_k"],
@@ -300,7 +315,7 @@ class Worker:
             max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, ignore_eos=True
         )
         for index, ids in enumerate(sequences):
-            id = f"score-{number}-{index}"
+            id = f"\0score-{number}-{index}"
             self._scores[id] = (number, index)
             try:
                 self.engine.add_request(id, {"prompt_token_ids": ids}, params)
@@ -384,9 +399,10 @@ class Worker:
     def do_health(self, number: int) -> dict[str, Any]:
         """Tell state and counters."""
         return {
-            **self._counts, "version": self._version, "checksum": self._checksum, "broken": self._broken,
-            "paused": self._paused, "in_flight": len(self._running), "scoring": len(self._scores),
-            "busy_s": round(self._busy_s, 3), "pid": os.getpid(), "loaded": self.engine is not None,
+            **self._counts, "version": self._version, "checksum": self._checksum, "paused": self._paused,
+            "broken": self._dead or self._broken, "in_flight": len(self._running),
+            "scoring": len(self._scores), "busy_s": round(self._busy_s, 3), "pid": os.getpid(),
+            "loaded": self.engine is not None,
         }  # fmt: skip
 
 
