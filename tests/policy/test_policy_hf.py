@@ -16,6 +16,7 @@ from rolloom.kernels.packing import Packing
 from rolloom.policy.config import PolicyError
 from rolloom.policy.hf import HFPolicy, make_hf
 from rolloom.policy.loading import load_any_policy, memory_need, save_any_policy
+from rolloom.policy.optional import need
 from rolloom.policy.small_tokenizer import train_tokenizer
 from rolloom.policy.tokenizer import ChatTokenizer
 
@@ -231,6 +232,11 @@ def test_damaged_checkpoints_are_named(tmp_path: Path, damage: Callable[[Path], 
     damage(tmp_path)
     with pytest.raises(PolicyError, match=words):
         load_any_policy(tmp_path)
+
+
+def test_a_missing_package_is_named_with_its_extra() -> None:
+    with pytest.raises(PolicyError, match=r"A policy needs absent_package.*pip install 'rolloom\[hf\]'"):
+        need("absent_package.part", "hf", "A policy")
 
 
 QWEN = """{%- for m in messages -%}
