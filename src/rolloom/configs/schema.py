@@ -116,6 +116,8 @@ class RolloutConfig:
         stall_s: seconds without any progress after which the run stops and names who waits on whom.
         max_attempts: attempts at a rollout whose machinery failed before it is given up and recorded as
             failed.
+        speculative_tokens: tokens that the policy's multi-token prediction block drafts for each of its
+            passes; 0 decodes one at a time.
     """
 
     engines: int = 2
@@ -131,6 +133,7 @@ class RolloutConfig:
     episode_deadline_s: float = 120.0
     stall_s: float = 120.0
     max_attempts: int = 3
+    speculative_tokens: int = 0
 
 
 @dataclass
@@ -181,6 +184,8 @@ class TrainerConfig:
         microbatch_tokens: most tokens, padding included, in one forward pass.
         threads: CPU threads of the learner.
         train_router: False freezes the MoE router's weights, as Nemotron 3's RL does.
+        mtp_loss_weight: weight of the loss of the multi-token prediction block, which alone learns from it;
+            0 is off, and a policy without a block has none.
         save_every: steps between checkpoints; the last step always saves.
         keep_checkpoints: checkpoints kept; older ones are removed.
     """
@@ -204,6 +209,7 @@ class TrainerConfig:
     microbatch_tokens: int = 8192
     threads: int = 2
     train_router: bool = False
+    mtp_loss_weight: float = 0.3
     save_every: int = 10
     keep_checkpoints: int = 2
 

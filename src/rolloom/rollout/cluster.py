@@ -61,6 +61,7 @@ class Cluster:
             engine_threads,
             threaded,
             policy.deterministic,
+            sampling.speculative_tokens,
         )
         self.engines += [
             self._spawn(EngineHost, f"engine-{index}", sampling.engine_threads, *engine_args)

@@ -34,11 +34,12 @@ class EngineHost(Pump[Completion]):
             it.
         threaded: run the loop in a thread of its own.
         pinned: switch the process's deterministic mode on, else off.
+        speculative_tokens: drafted for each pass of the policy; 0 decodes one token at a time.
     """
 
     def __init__(
         self, path: str, slots: int, context: int, device: str, dtype: str, threads: int, threaded: bool,
-        pinned: bool = False,
+        pinned: bool = False, speculative_tokens: int = 0,
     ) -> None:  # fmt: skip
         deterministic(pinned)
         if threads:
@@ -47,7 +48,7 @@ class EngineHost(Pump[Completion]):
         if pinned and not isinstance(model, HybridLM):
             raise PolicyError("policy.deterministic: expected False for a policy of transformers, got True")
         tokenizer = ChatTokenizer.load(path)
-        self.engine = NativeEngine(model, tokenizer.stop_ids, slots, context)
+        self.engine = NativeEngine(model, tokenizer.stop_ids, slots, context, speculative_tokens)
         self._owner_of: dict[str, str] = {}
         self._inbox: deque[tuple[str, list[Request], list[str]]] = deque()
         self._arrived = threading.Event()

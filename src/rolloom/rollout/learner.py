@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from rolloom.configs.schema import LoraConfig, TrainerConfig
 from rolloom.kernels.dispatch import deterministic
 from rolloom.kernels.logprob.op import linear_logprob
+from rolloom.policy.allocator import keep_freed_memory
 from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
 from rolloom.policy.config import PolicyError
 from rolloom.policy.loading import load_any_policy, save_any_policy
@@ -23,6 +24,7 @@ from rolloom.policy.lora import Adaptation, add_lora, without_lora
 from rolloom.policy.lora_files import load_adapter, save_adapter
 from rolloom.policy.loss import grpo_token_loss
 from rolloom.policy.model import HybridLM
+from rolloom.policy.mtp_training import mtp_loss
 from rolloom.policy.protocol import Policy
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.checkpoints import write_checkpoint
@@ -47,6 +49,7 @@ class LearnStats:
         clip_fraction: share of tokens whose gradient the clip removed.
         logprob_diff_max: largest |learner - sampler| log-prob difference, before any update of the step.
         logprob_diff_mean: its mean.
+        mtp_loss: cross entropy of the multi-token prediction block a token, averaged over depths, in nats.
         trained_tokens: real tokens in the forward passes.
         learn_s: seconds.
     """
@@ -59,6 +62,7 @@ class LearnStats:
     clip_fraction: float = 0.0
     logprob_diff_max: float = 0.0
     logprob_diff_mean: float = 0.0
+    mtp_loss: float = 0.0
     trained_tokens: int = 0
     learn_s: float = 0.0
 
@@ -90,6 +94,7 @@ class Learner:
         pinned: bool = False,
     ) -> None:
         deterministic(pinned)
+        keep_freed_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.temperature, self.device = config, temperature, device
@@ -109,6 +114,9 @@ class Learner:
         else:
             load_adapter(self.model, Path(path) / ADAPTER, self.adaptation)
         self._named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        # The block's gradient is clipped by itself: what the policy learns does not depend on it.
+        self._drafting = [p for name, p in self._named.items() if name.startswith("mtp.")]
+        self._trunk = [p for name, p in self._named.items() if not name.startswith("mtp.")]
         self.optimizer = torch.optim.AdamW(
             self._named.values(), lr=config.learning_rate, betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
@@ -144,7 +152,7 @@ class Learner:
         stats.loss /= max(1, len(parts))
         measured = sum(int(sequence.mask.sum()) for sequence in parts[0]) if parts else 0
         stats.logprob_diff_mean /= max(1, measured)
-        for name in ("entropy", "kl", "clip_fraction"):
+        for name in ("entropy", "kl", "clip_fraction", "mtp_loss"):
             setattr(stats, name, getattr(stats, name) / max(1, sampled))
         stats.trained_tokens = sum(len(sequence.ids) for sequence in sequences)
         stats.learn_s = time.perf_counter() - started
@@ -167,26 +175,43 @@ class Learner:
         still = [s for s in sequences if s.advantage == 0.0 and self.reference is None]
         self.optimizer.zero_grad(set_to_none=True)
         for micro in make_microbatches(pulls, c.microbatch_tokens, self.device):
-            logp, entropy = self._score(micro)
+            logp, entropy, hidden = self._score(micro)
             reference = self._reference_logp(micro)
             terms = grpo_token_loss(
                 logp, micro.logprobs, micro.advantages, c.clip_low, c.clip_high, c.kl_coefficient, reference
             )
             (terms.loss / total).backward()
+            self._learn_to_draft(micro, hidden, total, stats)
             stats.loss += terms.loss.item() / total
             stats.kl += float(terms.kl)
             stats.clip_fraction += float(terms.clipped)
             self._measure(stats, logp, entropy, micro, first)
         with torch.no_grad():
             for micro in make_microbatches(still, c.microbatch_tokens, self.device):
-                logp, entropy = self._score(micro)
+                logp, entropy, hidden = self._score(micro)
+                self._learn_to_draft(micro, hidden, total, stats)
                 self._measure(stats, logp, entropy, micro, first)
-        norm = torch.nn.utils.clip_grad_norm_(self._named.values(), c.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._trunk, c.max_grad_norm)
+        drafting = torch.nn.utils.clip_grad_norm_(self._drafting, c.max_grad_norm)
         stats.grad_norm = float(norm)
-        if pulls and torch.isfinite(norm):
+        if (pulls or self._drafts) and torch.isfinite(norm) and torch.isfinite(drafting):
             self.optimizer.step()
 
-    def _score(self, micro: Microbatch) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def _drafts(self) -> bool:
+        """True when the policy has a block that is trained."""
+        return self.config.mtp_loss_weight > 0 and bool(self._drafting)
+
+    def _learn_to_draft(self, micro: Microbatch, hidden: torch.Tensor, total: int, stats: LearnStats) -> None:
+        if not self._drafts:
+            return
+        assert isinstance(self.model, HybridLM)
+        with torch.enable_grad():
+            loss = mtp_loss(self.model, micro, hidden, temperature=self.temperature)
+            (self.config.mtp_loss_weight * loss / total).backward()
+        stats.mtp_loss += loss.item()
+
+    def _score(self, micro: Microbatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self._logprobs(self.model, micro, micro.replay)
 
     def _reference_logp(self, micro: Microbatch) -> torch.Tensor | None:
@@ -198,11 +223,13 @@ class Learner:
 
     def _logprobs(
         self, model: Policy, micro: Microbatch, replay: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden = model(micro.ids, micro.packing, replay).index_select(0, micro.at)
-        return linear_logprob(
-            hidden, model.lm_head.weight, micro.targets, self.temperature, bounds=micro.sampled.bounds
-        )
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        hidden = model(micro.ids, micro.packing, replay)
+        logp, entropy = linear_logprob(
+            hidden.index_select(0, micro.at), model.lm_head.weight, micro.targets, self.temperature,
+            bounds=micro.sampled.bounds,
+        )  # fmt: skip
+        return logp, entropy, hidden
 
     @staticmethod
     def _measure(
