@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ import rolloom.kernels.parity as parity
 from benchmarks.harness import Bench, ParityError, Rates, rate_for, torch_threads
 from benchmarks.kernels.common import BATCH, LENGTH, QUICK_S, RUN_S, SETS
 from benchmarks.kernels.conv1d import CHANNELS, peer_conv
+from benchmarks.kernels.moe import BACKENDS, PEER_NAME, SIZES, peer, sized
 from rolloom.kernels.conv1d.cases import batch
 from rolloom.kernels.logprob.cases import case as logprob_case
 from rolloom.kernels.norm.cases import gated, plain
@@ -75,6 +77,13 @@ def table() -> list[Measured]:
             "linear_logprob", lambda length: logprob_case("", BATCH * length, 128, 4096),
             "width 128, vocabulary 4096", ("torch", "chunked"), known["linear_logprob"].reference,
             f"{torch_name}, the formula",
+        ),
+        *(
+            Measured(
+                "relu2_experts", partial(sized, name), f"{name}: D, E, F, K {SIZES[name]}", BACKENDS, peer,
+                PEER_NAME,
+            )
+            for name in SIZES
         ),
     ]  # fmt: skip
 

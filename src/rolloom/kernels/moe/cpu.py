@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 
@@ -89,8 +90,8 @@ def _weighted(hidden: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 
 def _gather_sum(rows: torch.Tensor, place: torch.Tensor, top_k: int) -> torch.Tensor:
-    """Sum each token's sorted rows `[S K, D]` to `[S, D]`."""
-    return rows.index_select(0, place).view(-1, top_k, rows.shape[1]).sum(1)
+    """Sum each token's sorted rows `[S K, D]` to `[S, D]`, in one pass."""
+    return F.embedding_bag(place.view(-1, top_k), rows, mode="sum")
 
 
 def experts_cpu(
