@@ -67,7 +67,7 @@ class VllmHost(Pump[Completion]):
                 ids = [*held, *request.ids]
                 problem = self._refusal(request, held, ids)
                 if problem:
-                    refused.append(self._failure(request, *problem))
+                    refused.append(self._refused(request, *problem))
                     continue
                 self._asked[request.id] = (owner, request, ids)
                 queued.append(
@@ -98,7 +98,7 @@ class VllmHost(Pump[Completion]):
             return "length", f"prompt of {len(ids)} tokens fills the context of {self.context}"
         return None
 
-    def _failure(self, request: Request, finish: str, error: str) -> Completion:
+    def _refused(self, request: Request, finish: str, error: str) -> Completion:
         return Completion(request.id, [], np.zeros(0, np.float32), None, finish, self.policy_version, error)
 
     def _error(self, text: str) -> Exception:

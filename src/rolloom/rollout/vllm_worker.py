@@ -292,7 +292,8 @@ class Worker:
                 )  # fmt: skip
                 self._running[id] = _Running(stream)
                 self.engine.add_request(id, {"prompt_token_ids": request["ids"]}, params)
-            except ValueError as error:
+            # vLLM's own validation errors have no root but Exception.
+            except Exception as error:
                 self._running.setdefault(id, _Running(False))
                 self._finish(id, "error", str(error))
             else:
@@ -319,7 +320,7 @@ class Worker:
             self._scores[id] = (number, index)
             try:
                 self.engine.add_request(id, {"prompt_token_ids": ids}, params)
-            except ValueError as error:
+            except Exception as error:
                 queued = [other for other, (owner, _) in self._scores.items() if owner == number]
                 for other in queued:
                     del self._scores[other]
