@@ -38,7 +38,7 @@ class Row:
     Attributes:
         name: the benchmark.
         case: what was run.
-        unit: of `ours` and `peer`; more is better.
+        unit: of `ours` and `peer`; more is better unless it says otherwise.
         ours: median rate of ours.
         peer: median rate of the peer; None without one.
         peer_name: the peer, with its version.

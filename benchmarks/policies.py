@@ -16,7 +16,9 @@ from rolloom.policy.model import HybridLM
 from rolloom.policy.small_tokenizer import train_tokenizer
 from rolloom.rollout.warmstart import SHIPPED
 
-MODELS = ("tiny", "dense")
+MODELS = ("tiny", "dense", "small")
+PEER_CHUNKS = {None: "its config's", 128: "128, the architecture's default"}
+"""Chunk sizes of the peer's scan: what this checkpoint says, and what released ones and transformers do."""
 
 
 def dense_config() -> HybridConfig:
@@ -30,7 +32,11 @@ def checkpoint(model: str) -> Iterator[tuple[str, Path]]:
     if model == "tiny" and (SHIPPED / "model.safetensors").is_file():
         yield f"shipped {_label(HybridConfig.load(SHIPPED))}", SHIPPED
         return
-    config = preset("tiny") if model == "tiny" else dense_config()
+    config = (
+        dense_config()
+        if model == "dense"
+        else preset(model, **({"chunk_size": 32} if model == "small" else {}))
+    )
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         save_policy(HybridLM(config, seed=0), directory)
@@ -44,8 +50,12 @@ def _label(config: HybridConfig) -> str:
     return f"{config.pattern} {size / 1e6:.1f}M"
 
 
-def load_transformers(path: Path) -> tuple[Any, str]:
+def load_transformers(path: Path, chunk: int | None = None) -> tuple[Any, str]:
     """Return transformers' model of a checkpoint in fp32 on the CPU, and the library's name and version.
+
+    Args:
+        path: checkpoint directory.
+        chunk: of its Mamba-2 scan; None for what the checkpoint says.
 
     Nothing is set against it: default attention and expert implementations, and no end-of-text token, so that
     `generate` neither stops early nor spends time on forbidding the stop token.
@@ -55,6 +65,10 @@ def load_transformers(path: Path) -> tuple[Any, str]:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    if chunk is not None:
+        for layer in model.model.layers:
+            if hasattr(layer.mixer, "chunk_size"):
+                layer.mixer.chunk_size = chunk
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model, f"transformers {transformers.__version__}"

@@ -16,15 +16,17 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import Bench, ParityError, Rates, seconds_of, torch_threads
-from benchmarks.policies import MODELS, checkpoint, load_transformers
+from benchmarks.policies import PEER_CHUNKS, checkpoint, load_transformers
+from benchmarks.train.memory import peak_bytes
 from rolloom.configs.schema import TrainerConfig
+from rolloom.kernels.dispatch import deterministic
 from rolloom.policy.batch import TrainSequence, make_microbatches
 from rolloom.policy.checkpoint import load_policy
 from rolloom.policy.loss import grpo_token_loss
 from rolloom.rollout.learner import Learner
 
 TOLERANCE = 1e-4
-CASES = ((32, 256), (64, 128))
+CASES = {"tiny": ((32, 256), (64, 128)), "small": ((8, 256),)}
 # Clipping stays in the step but never bites, so that the gradients left behind can be compared. The small
 # rate keeps all steps of a run alike.
 CONFIG = TrainerConfig(learning_rate=1e-6, warmup_steps=0, max_grad_norm=1e9, threads=0)
@@ -32,30 +34,67 @@ CONFIG = TrainerConfig(learning_rate=1e-6, warmup_steps=0, max_grad_norm=1e9, th
 
 def measure(bench: Bench) -> None:
     """Measure every case."""
-    for model in MODELS[:1] if bench.quick else MODELS:
+    for model in ("tiny",) if bench.quick else CASES:
         with checkpoint(model) as (label, path):
-            for threads in (1,) if bench.quick else (1, 2):
-                with torch_threads(threads):
-                    for count, length in ((4, 32),) if bench.quick else CASES:
+            for count, length in ((4, 32),) if bench.quick else CASES[model]:
+                for threads in (1,) if bench.quick else (1, 2):
+                    with torch_threads(threads):
                         _measure_case(bench, label, path, count, length, threads)
+                case = f"{label}, {count} sequences of up to {length} tokens"
+                _measure_memory(bench, case, path, count, length)
+            if not bench.quick:
+                _measure_modes(bench, label, path, *CASES[model][0])
 
 
 def _measure_case(bench: Bench, label: str, path: Path, count: int, length: int, threads: int) -> None:
     batch = make_batch(path, count, length)
     tokens = sum(len(sequence.ids) for sequence in batch)
     learner = Learner(str(path), CONFIG, 1.0, "cpu", "float32", str(path))
-    hf, version = load_transformers(path)
-    peer_step = PeerStep(hf)
-    check_parity(learner.train(batch, 1)["loss"], learner.model, peer_step(batch), hf)
 
     def ours(index: int) -> Rates:
         return {"trained tokens/s": tokens / seconds_of(lambda: learner.train(batch, index + 2))}
 
-    def peer(_: int) -> Rates:
-        return {"trained tokens/s": tokens / seconds_of(lambda: peer_step(batch))}
+    for chunk, said in PEER_CHUNKS.items():
+        learner = Learner(str(path), CONFIG, 1.0, "cpu", "float32", str(path))
+        hf, version = load_transformers(path, chunk)
+        peer_step = PeerStep(hf)
+        check_parity(learner.train(batch, 1)["loss"], learner.model, peer_step(batch), hf)
 
-    case = f"{label}, {count} sequences of up to {length} tokens"
-    bench.compare(case, ours, peer, f"{version} forward, backward, AdamW", threads)
+        def peer(_: int, peer_step: PeerStep = peer_step) -> Rates:
+            return {"trained tokens/s": tokens / seconds_of(lambda: peer_step(batch))}
+
+        case = f"{label}, {count} sequences of up to {length} tokens, peer's chunk {said}"
+        bench.compare(case, ours, peer, f"{version} forward, backward, AdamW", threads)
+
+
+def _measure_memory(bench: Bench, case: str, path: Path, count: int, length: int) -> None:
+    unit = "MiB at the peak, less is better"
+
+    def ours(_: int) -> Rates:
+        return {unit: peak_bytes("ours", path, count, length) / 2**20}
+
+    def peer(_: int) -> Rates:
+        return {unit: peak_bytes("peer", path, count, length) / 2**20}
+
+    bench.compare(f"{case}, a fresh process each", ours, peer, "transformers, forward, backward, AdamW")
+
+
+def _measure_modes(bench: Bench, label: str, path: Path, count: int, length: int) -> None:
+    """Measure what deterministic mode costs."""
+    batch = make_batch(path, count, length)
+    tokens = sum(len(sequence.ids) for sequence in batch)
+    learner = Learner(str(path), CONFIG, 1.0, "cpu", "float32", str(path))
+
+    def step(index: int) -> Rates:
+        return {"trained tokens/s": tokens / seconds_of(lambda: learner.train(batch, index + 2))}
+
+    def pinned(index: int) -> Rates:
+        with deterministic():
+            return step(index)
+
+    case = f"{label}, {count} sequences of up to {length} tokens, deterministic mode"
+    with torch_threads(1):
+        bench.compare(case, pinned, step, "our fast mode")
 
 
 class PeerStep:
