@@ -171,6 +171,8 @@ WORDS: dict[str, Words] = {
     ),
     "envs[].pass_rates": Words((), r"[^\0]*", "a file written by `rolloom envs profile`"),
     "envs[].curriculum": Words(("uniform", "gaussian")),
+    "rollout.state_dtype": Words(("float32", "float16", "int8")),
+    "rollout.state_rounding": Words(("stochastic", "nearest")),
     "reward.efficiency": Words(("none", "sign_safe", "grlc", "linear", "overlong")),
     "trainer.schedule": Words(("constant", "linear")),
     "trainer.baseline": Words(("leave_one_out", "group_mean")),
@@ -295,9 +297,23 @@ def _lora(config: RunConfig) -> Iterator[Problem]:
         yield Problem("policy.lora.target_modules", message, ("policy.lora.rank",))
 
 
+def _state(config: RunConfig) -> Iterator[Problem]:
+    held = config.rollout.state_dtype
+    if held == "float32":
+        return
+    for path, fits in (
+        ("policy.device", config.policy.device == "cpu"),
+        ("policy.deterministic", not config.policy.deterministic),
+    ):
+        if not fits:
+            message = f"expected 'float32' with {path} = {_get(config, path)!r}, got {held!r}"
+            yield Problem("rollout.state_dtype", message, (path,))
+
+
 COMBINATIONS: tuple[Callable[[RunConfig], Iterable[Problem]], ...] = (
     _mixture,
     _lora,
+    _state,
     _mode,
     _at_most("rollout.max_new_tokens", "rollout.max_context", "a prompt comes first", strictly=True),
     _at_most(

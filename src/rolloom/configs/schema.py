@@ -116,6 +116,9 @@ class RolloutConfig:
         stall_s: seconds without any progress after which the run stops and names who waits on whom.
         max_attempts: attempts at a rollout whose machinery failed before it is given up and recorded as
             failed.
+        state_dtype: of the Mamba-2 state at rest between two tokens: `float32`, or on a CPU `float16` or
+            `int8` (a scale for each 128 elements), rounded once in 32 tokens.
+        state_rounding: of narrower states: `stochastic`, right on average, or `nearest`.
         speculative_tokens: tokens that the policy's multi-token prediction block drafts for each of its
             passes; 0 decodes one at a time.
     """
@@ -133,6 +136,8 @@ class RolloutConfig:
     episode_deadline_s: float = 120.0
     stall_s: float = 120.0
     max_attempts: int = 3
+    state_dtype: str = "float32"
+    state_rounding: str = "stochastic"
     speculative_tokens: int = 0
 
 

@@ -23,6 +23,8 @@ from rolloom.policy.config import PolicyError
 from rolloom.policy.model import HybridLM
 from rolloom.policy.quantize import check_widths
 
+LEARNING_RATE = 2e-4
+
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
@@ -34,7 +36,7 @@ class Distillation:
         microbatch_tokens: most tokens in one forward pass.
     """
 
-    learning_rate: float = 1e-4
+    learning_rate: float = LEARNING_RATE
     max_grad_norm: float = 1.0
     microbatch_tokens: int = 4096
 

@@ -62,6 +62,7 @@ class Cluster:
             threaded,
             policy.deterministic,
             sampling.speculative_tokens,
+            (sampling.state_dtype, sampling.state_rounding),
         )
         self.engines += [
             self._spawn(EngineHost, f"engine-{index}", sampling.engine_threads, *engine_args)

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 
 from rolloom.kernels.dispatch import deterministic
+from rolloom.kernels.ssd.rounding import Rounding
+from rolloom.policy.allocator import keep_freed_memory
+from rolloom.policy.cache import StateFormat
 from rolloom.policy.config import PolicyError
 from rolloom.policy.loading import load_any_policy
 from rolloom.policy.model import HybridLM
@@ -35,18 +38,27 @@ class EngineHost(Pump[Completion]):
         threaded: run the loop in a thread of its own.
         pinned: switch the process's deterministic mode on, else off.
         speculative_tokens: drafted for each pass of the policy; 0 decodes one token at a time.
+        state: dtype and rounding of SSM states at rest, as in `policy.cache.StateFormat`.
     """
 
     def __init__(
         self, path: str, slots: int, context: int, device: str, dtype: str, threads: int, threaded: bool,
         pinned: bool = False, speculative_tokens: int = 0,
+        state: tuple[str, Rounding] = ("float32", "stochastic"),
     ) -> None:  # fmt: skip
         deterministic(pinned)
+        keep_freed_memory()
         if threads:
             torch.set_num_threads(threads)
         model = load_any_policy(path, getattr(torch, dtype), device)
         if pinned and not isinstance(model, HybridLM):
             raise PolicyError("policy.deterministic: expected False for a policy of transformers, got True")
+        if isinstance(model, HybridLM):
+            model.state_format = StateFormat(*state)
+        elif state[0] != "float32":
+            raise PolicyError(
+                f"rollout.state_dtype: expected 'float32' for a policy of transformers, got {state[0]!r}"
+            )
         tokenizer = ChatTokenizer.load(path)
         self.engine = NativeEngine(model, tokenizer.stop_ids, slots, context, speculative_tokens)
         self._owner_of: dict[str, str] = {}

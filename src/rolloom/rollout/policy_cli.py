@@ -33,6 +33,20 @@ def add_commands(add: ADD) -> None:
     convert.add_argument("--dtype", choices=DTYPES, help="of the weights, routers excepted (default: kept)")
     convert.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file (default 5GB)")
 
+    quantize = add("quantize", _quantize, "PATH OUT, then key=value overrides", "write a checkpoint in NVFP4")
+    quantize.add_argument(
+        "--layers", default="default", metavar="default|all|REGEX",
+        help="which matrices: Nemotron 3's choice, all, or those whose names match (default: default)",
+    )  # fmt: skip
+    roundings = ("nearest", "stochastic")
+    quantize.add_argument("--rounding", choices=roundings, default="nearest", help="of weights")
+    quantize.add_argument("--seed", type=int, default=0, help="of stochastic rounding and distillation")
+    quantize.add_argument(
+        "--distill", type=int, default=0, metavar="STEPS", help="distil from the policy first"
+    )
+    quantize.add_argument("--learning-rate", type=float, default=2e-4, help="of distillation (default 2e-4)")
+    quantize.add_argument("--config", default="quickstart", help="environments that distillation samples")
+
 
 def words(args: argparse.Namespace, *names: str) -> list[str]:
     """Return the plain words of a command.
@@ -51,6 +65,27 @@ def _inspect(args: argparse.Namespace) -> int:
     from rolloom.rollout import policy_inspect
 
     return policy_inspect.inspect(path, args.json)
+
+
+def _quantize(args: argparse.Namespace) -> int:
+    overrides = [word for word in args.words if "=" in word and not Path(word).exists()]
+    args.words = [word for word in args.words if word not in overrides]
+    source, target = words(args, "PATH", "OUT")
+    if args.distill < 0 or args.seed < 0 or args.learning_rate <= 0:
+        raise PolicyUsageError(
+            f"{args.command}: expected --distill and --seed of at least 0 and --learning-rate above 0, got "
+            f"{args.distill}, {args.seed} and {args.learning_rate}"
+        )
+    if overrides and not args.distill:
+        raise PolicyUsageError(
+            f"{args.command}: {overrides[0]!r} is for distillation: expected --distill STEPS"
+        )
+    from rolloom.rollout import policy_quantize
+
+    return policy_quantize.main(
+        source, target, args.layers, args.rounding, args.seed, args.distill, args.config, overrides,
+        args.learning_rate,
+    )  # fmt: skip
 
 
 def _convert(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from rolloom.configs.load import load_run_config
 from rolloom.configs.schema import RunConfig
 from rolloom.errors import RolloomError
 from rolloom.policy.checkpoint import to_released
-from rolloom.policy.qad import Distillation, FakeQuantized, distill, divergence
+from rolloom.policy.qad import LEARNING_RATE, Distillation, FakeQuantized, distill, divergence
 from rolloom.policy.quantize import KindBytes, Rounding, load_plain, quantize_policy
 from rolloom.policy.quantize_layers import DEFAULT, chosen
 
@@ -37,7 +37,7 @@ class QuantizeError(RolloomError):
 def main(
     path: str, out: str | Path, layers: str = DEFAULT, rounding: Rounding = "nearest", seed: int = 0,
     steps: int = 0, config: str | Path = "quickstart", overrides: Sequence[str] = (),
-    learning_rate: float = Distillation.learning_rate, say: Callable[[str], None] = print,
+    learning_rate: float = LEARNING_RATE, say: Callable[[str], None] = print,
 ) -> int:  # fmt: skip
     """Quantise a checkpoint and say what it takes now.
 
