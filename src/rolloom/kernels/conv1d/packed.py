@@ -1,7 +1,8 @@
 """The causal convolution of packed sequences on a CPU, with a backward pass of its own.
 
-All tokens are convolved as if they were one sequence, by oneDNN's depthwise kernel; then the few that stand
-less than k - 1 tokens from a boundary are computed again, without what lies beyond it.
+Many short sequences: all tokens are convolved as if they were one, by oneDNN's depthwise kernel; then the few
+that stand less than k - 1 tokens from a boundary are computed again, without what lies beyond it. Long ones
+are convolved one by one (`blocks.py`).
 
 Shapes: L packed tokens, S sequences, C channels, k kernel width.
 """
@@ -14,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from rolloom.kernels.conv1d.blocks import convolve_blocks
 from rolloom.kernels.packing import Packing
 
+LONG = 64
+"""Tokens a sequence, on average, from which taking sequences one by one is faster."""
 BLOCK = 512
 """Tokens whose products with their gradients are summed while they are in cache."""
 
@@ -121,7 +125,11 @@ def convolve_packed(
     flat = x.reshape(-1, channels)
     state = None if initial_state is None else initial_state.to(x)
     whole = flat[: packing.tokens]
-    out = _Convolve.apply(whole, weight, bias, state, packing) if len(whole) else whole
+    plain = x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
+    if plain and packing.tokens >= LONG * packing.sequences:
+        out = convolve_blocks(whole, weight, bias, state, packing.bounds)
+    else:
+        out = _Convolve.apply(whole, weight, bias, state, packing) if len(whole) else whole
     assert isinstance(out, torch.Tensor)
     if len(whole) < len(flat):
         out = torch.cat((out, out.new_zeros(len(flat) - len(whole), channels)))
