@@ -273,7 +273,7 @@ def test_pause_abort_and_refusals(engine: VllmProcess, policy: tuple[HybridLM, P
     long = engine.generate([VllmRequest("l", prompts(101, (600,))[0], 1, 10)])[0]
     assert (long.finish, long.ids) == ("error", [])
     assert "512" in long.error
-    with pytest.raises(EngineError, match="sequence 1: .*512"):
+    with pytest.raises(EngineError, match=r"sequence 1: .*512"):
         engine.score([[1, 2], [1] * 600])
     assert engine.health()["scoring"] == 0
     with pytest.raises(EngineError, match="at least 2 tokens"):

@@ -44,7 +44,7 @@ class VllmRequest:
         seed: the request's own generator starts from it.
         max_new_tokens: limit, in tokens.
         min_new_tokens: no stop token before this many.
-        temperature: 0 is greedy.
+        temperature: 0 is greedy; vLLM takes 2 at most.
         top_k: sample from the k most probable tokens; 0 from all.
         top_p: sample from the most probable tokens that hold this much probability.
         stop_ids: tokens that end the completion; the one sampled is part of it.
