@@ -67,14 +67,13 @@ class MambaMixer(nn.Module):
             y = self._scan(conv_out[0], dt, packing)[0]
             return self._finish(y, gate, packing)
         if trail is not None:
-            trail.watch(state, rows, conv_in, packing)
+            conv_out = trail.convolve(state, rows, conv_in, weight, bias)
+            return self._finish(trail.scan(*self._scanned(conv_out, dt)), gate, packing)
         conv_out, tail = causal_conv1d(
             conv_in[None], weight, bias, state.conv[rows], bounds, final_state=True
         )
         state.conv[rows] = tail
-        if trail is not None:
-            y = trail.scan(*self._scanned(conv_out[0], dt))
-        elif isinstance(state, ReplayedMambaState):
+        if isinstance(state, ReplayedMambaState):
             y = state.replay.feed(*self._scanned(conv_out[0], dt), packing.cu_seqlens(), indices(rows))
         else:
             y, state.ssm[rows] = self._scan(conv_out[0], dt, packing, state.ssm[rows])

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rolloom.kernels.packing import Packing
+from rolloom.kernels.conv1d.op import causal_conv1d
+from rolloom.kernels.dispatch import on_cpu
 from rolloom.policy.cache import DecodeCache, MambaState, ReplayedMambaState
 
 
@@ -54,13 +55,19 @@ class Trail:
         self.cache, self.rows, self.tokens = cache, rows, tokens
         self._layers: list[_Layer] = []
 
-    def watch(
-        self, state: MambaState | ReplayedMambaState, rows: slice, conv_in: torch.Tensor, packing: Packing
-    ) -> None:
-        """Note a layer's convolution inputs `[n * T, C]` before its state is overwritten."""
-        assert packing.uniform and rows == slice(0, self.rows), "a trail takes rows 0..n, equally long"
-        window = torch.cat((state.conv[rows], conv_in.unflatten(0, (self.rows, self.tokens))), 1)
-        self._layers.append(_Layer(state, window))
+    def convolve(
+        self, state: MambaState | ReplayedMambaState, rows: slice, conv_in: torch.Tensor,
+        weight: torch.Tensor, bias: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Note a layer's convolution inputs `[n * T, C]`, and return its convolution's outputs."""
+        assert rows == slice(0, self.rows), "a trail takes rows 0..n"
+        wide = conv_in.unflatten(0, (self.rows, self.tokens))
+        self._layers.append(_Layer(state, torch.cat((state.conv[rows], wide), 1)))
+        # For so few tokens shifted multiply-adds are cheapest.
+        backend = None if conv_in.is_cuda else on_cpu(conv_in)
+        out = causal_conv1d(wide, weight, bias, state.conv[rows], backend=backend)
+        assert isinstance(out, torch.Tensor)
+        return out.flatten(0, 1)
 
     def scan(
         self, x: torch.Tensor, dt: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor,

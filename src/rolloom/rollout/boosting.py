@@ -108,7 +108,7 @@ def main(
         if source.resolve() != out.resolve() and file.is_file():
             shutil.copy2(file, out / file.name)
     save_policy(model, out)
-    _note(out, {
+    _note(out, sum(p.numel() for p in model.parameters()), {
         "made_by": "rolloom.rollout.boosting", "seed": seed, "steps": steps, "depths": depths,
         "batch_tokens": batch_tokens, "rollouts": len(data), "sampled_tokens": sampled,
         "final_loss": round(losses[-1], 4), "expected_acceptance": [round(share, 4) for share in last],
@@ -119,11 +119,12 @@ def main(
     return 0
 
 
-def _note(out: Path, recipe: dict[str, object]) -> None:
-    """Add the recipe to a checkpoint's manifest and renew the hashes there."""
+def _note(out: Path, total: int, recipe: dict[str, object]) -> None:
+    """Add the recipe to a checkpoint's manifest; renew its number of parameters and its hashes."""
     file = out / "manifest.json"
     manifest = json.loads(file.read_text()) if file.is_file() else {}
     manifest["mtp"] = recipe
+    manifest["parameters"] = total
     manifest["sha256"] = {
         each.name: hashlib.sha256(each.read_bytes()).hexdigest()
         for each in sorted(out.iterdir())
