@@ -228,6 +228,26 @@ def test_the_router_is_frozen_unless_asked(
     assert {"lm_head.weight", "model.embeddings.weight"} <= changed
 
 
+def test_the_selection_bias_moves_against_the_load(
+    learner: MakeLearner, sequences: list[TrainSequence]
+) -> None:
+    still, moved = learner(), learner(expert_bias_rate=1e-3)
+    before = {name: value.copy() for name, value in state(moved).items()}
+    stats = moved.train(sequences, 1)
+    assert still.train(sequences, 1)["expert_violation"] == stats["expert_violation"] > 0
+    assert 0 < stats["expert_entropy"] <= 1 and stats["dead_experts"] >= 0
+    names = [name for name in before if name.endswith("e_score_correction_bias")]
+    counts = np.zeros((len(names), len(before[names[0]])), np.int64)
+    for sequence in sequences:
+        assert sequence.experts is not None
+        for layer, row in enumerate(counts):
+            row += np.bincount(sequence.experts[:, layer].ravel(), minlength=len(row))
+    for name, load in zip(names, counts, strict=True):
+        expected = 1e-3 * np.sign(load.mean() - load)
+        np.testing.assert_allclose(state(moved)[name] - before[name], expected, atol=1e-7)
+        assert np.array_equal(state(still)[name], before[name])
+
+
 def test_the_learning_rate_warms_up_and_decays(learner: MakeLearner) -> None:
     def rates(at: Sequence[int], **settings: Any) -> list[float]:
         made = learner(**settings)

@@ -126,6 +126,7 @@ RANGES: dict[str, Range] = {
     "trainer.microbatch_tokens": COUNT,
     "trainer.threads": COUNT,
     "trainer.mtp_loss_weight": NONNEGATIVE,
+    "trainer.expert_bias_rate": NONNEGATIVE,
     "trainer.save_every": COUNT,
     "trainer.keep_checkpoints": COUNT,
     "evaluation.tasks_per_env": NONNEGATIVE,

@@ -188,6 +188,8 @@ class TrainerConfig:
         updates_per_step: optimizer updates over one batch of rollouts; 1 is exactly on-policy.
         microbatch_tokens: most tokens, padding included, in one forward pass.
         threads: CPU threads of the learner.
+        expert_bias_rate: how far the routers' selection bias moves after each update towards an even load of
+            experts, which needs no loss; 0 leaves it, Nemotron 3's RL takes 1e-3.
         train_router: False freezes the MoE router's weights, as Nemotron 3's RL does.
         mtp_loss_weight: weight of the loss of the multi-token prediction block, which alone learns from it;
             0 is off, and a policy without a block has none.
@@ -214,6 +216,7 @@ class TrainerConfig:
     microbatch_tokens: int = 8192
     threads: int = 2
     train_router: bool = False
+    expert_bias_rate: float = 0.0
     mtp_loss_weight: float = 0.3
     save_every: int = 10
     keep_checkpoints: int = 2

@@ -24,8 +24,10 @@ from rolloom.policy.lora import Adaptation, add_lora, without_lora
 from rolloom.policy.lora_files import load_adapter, save_adapter
 from rolloom.policy.loss import grpo_token_loss
 from rolloom.policy.model import HybridLM
+from rolloom.policy.moe import MoE
 from rolloom.policy.mtp_training import mtp_loss
 from rolloom.policy.protocol import Policy
+from rolloom.policy.router_bias import ExpertLoad
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.checkpoints import write_checkpoint
 from rolloom.rollout.types import derive_seed
@@ -49,6 +51,9 @@ class LearnStats:
         clip_fraction: share of tokens whose gradient the clip removed.
         logprob_diff_max: largest |learner - sampler| log-prob difference, before any update of the step.
         logprob_diff_mean: its mean.
+        expert_violation: load of the most loaded expert over the mean, minus 1, of the worst MoE layer.
+        expert_entropy: entropy of the load over its largest, mean of MoE layers; 1 is balance.
+        dead_experts: experts that no token of the step chose, all MoE layers.
         mtp_loss: cross entropy of the multi-token prediction block a token, averaged over depths, in nats.
         trained_tokens: real tokens in the forward passes.
         learn_s: seconds.
@@ -63,6 +68,9 @@ class LearnStats:
     logprob_diff_max: float = 0.0
     logprob_diff_mean: float = 0.0
     mtp_loss: float = 0.0
+    expert_violation: float = 0.0
+    expert_entropy: float = 1.0
+    dead_experts: int = 0
     trained_tokens: int = 0
     learn_s: float = 0.0
 
@@ -121,6 +129,9 @@ class Learner:
             self._named.values(), lr=config.learning_rate, betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
         )  # fmt: skip
+        self._load = None
+        if isinstance(self.model, HybridLM) and self.model.config.moe_layers:
+            self._load = ExpertLoad(self.model.config.moe_layers, self.model.config.n_routed_experts)
         self.reference = None
         if config.kl_coefficient > 0 and self.adaptation is not None:
             self.reference = self.model
@@ -196,6 +207,18 @@ class Learner:
         stats.grad_norm = float(norm)
         if (pulls or self._drafts) and torch.isfinite(norm) and torch.isfinite(drafting):
             self.optimizer.step()
+        if first and self._load is not None:
+            load = self._load.metrics()
+            stats.expert_violation = load["moe/load_violation_max"]
+            stats.expert_entropy = load["moe/load_entropy"]
+            stats.dead_experts = int(load["moe/dead_experts"])
+        if self._load is not None:
+            self._load.apply(self._selection_biases(), c.expert_bias_rate)
+
+    def _selection_biases(self) -> list[torch.Tensor]:
+        assert isinstance(self.model, HybridLM)
+        mixers = [block.mixer for block in self.model.model.blocks()]
+        return [mixer.gate.e_score_correction_bias for mixer in mixers if isinstance(mixer, MoE)]
 
     @property
     def _drafts(self) -> bool:
@@ -212,7 +235,11 @@ class Learner:
         stats.mtp_loss += loss.item()
 
     def _score(self, micro: Microbatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self._logprobs(self.model, micro, micro.replay)
+        recorded: list[torch.Tensor] = []
+        scored = self._logprobs(self.model, micro, micro.replay, recorded)
+        if self._load is not None:
+            self._load.add(recorded)
+        return scored
 
     def _reference_logp(self, micro: Microbatch) -> torch.Tensor | None:
         if self.reference is None:
@@ -222,9 +249,10 @@ class Learner:
             return self._logprobs(self.reference, micro)[0]
 
     def _logprobs(
-        self, model: Policy, micro: Microbatch, replay: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        hidden = model(micro.ids, micro.packing, replay)
+        self, model: Policy, micro: Microbatch, replay: torch.Tensor | None = None,
+        recorded: list[torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+        hidden = model(micro.ids, micro.packing, replay, recorded)
         logp, entropy = linear_logprob(
             hidden.index_select(0, micro.at), model.lm_head.weight, micro.targets, self.temperature,
             bounds=micro.sampled.bounds,

@@ -81,6 +81,10 @@ class StepRecord(TypedDict):
         grad_norm: gradient norm before clipping.
         learning_rate: of the optimizer.
         clip_fraction: share of tokens whose ratio was clipped.
+        mtp_loss: cross entropy of the multi-token prediction block a token, in nats; 0 without one.
+        expert_violation: load of the most loaded expert over the mean, minus 1, of the worst MoE layer.
+        expert_entropy: entropy of the experts' load over its largest, mean of MoE layers; 1 is balance.
+        dead_experts: experts that no token chose.
         kl: k3 estimate against the initial policy; 0 without one.
         generated_tokens: sampled tokens of the step.
         generated_tokens_per_s: sampled tokens over rollout time.
@@ -106,6 +110,10 @@ class StepRecord(TypedDict):
     learning_rate: float
     clip_fraction: float
     kl: float
+    mtp_loss: NotRequired[float]
+    expert_violation: NotRequired[float]
+    expert_entropy: NotRequired[float]
+    dead_experts: NotRequired[int]
     generated_tokens: int
     generated_tokens_per_s: float
     trained_tokens_per_s: float
