@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from rolloom.kernels.ssd.op import ssd_scan
+from rolloom.kernels.ssd.op import ssd_scan as any_scan
 from rolloom.kernels.ssd.replay import ReplayState
 
 SHAPES: list[Any] = [(8, 32, 1, 32), (8, 16, 4, 16), (4, 8, 2, 12), (2, 64, 1, 128)]
@@ -33,6 +33,11 @@ def feed(held: ReplayState, args, lengths: list[int], begin: int = 0) -> list[to
     own = [torch.cat([t[i, begin : begin + n] for i, n in enumerate(lengths)]) for t in (x, dt, b, c)]
     cu = torch.tensor([0, *lengths]).cumsum(0)
     return list(held.feed(own[0], own[1], a, own[2], own[3], d, cu).split(lengths))
+
+
+def ssd_scan(*args: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scan whose arithmetic is replayed: `cpu`, the default, has other roundings."""
+    return any_scan(*args, backend="torch")
 
 
 def step(held: ReplayState, args, at: list[int], rows: list[int] | None = None) -> torch.Tensor:
