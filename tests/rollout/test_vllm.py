@@ -166,6 +166,14 @@ def test_a_seed_decides_the_tokens_whatever_runs_beside(engine: VllmProcess) -> 
     assert among.ids == alone.ids != other.ids
 
 
+def test_more_prompt_tokens_than_one_step_takes(engine: VllmProcess, policy: tuple[HybridLM, Path]) -> None:
+    asked = [VllmRequest(f"m{n}", prompts(101, (480 + n,))[0], n, 6) for n in range(20)]
+    done = engine.generate(asked)
+    assert all((one.finish, len(one.ids)) == ("length", 6) for one in done), done[-1].error
+    ours = [of_completion(policy[0], one.ids, two) for one, two in zip(asked, done, strict=True)]
+    assert difference([one.logprobs for one in done], ours) <= TOLERANCE
+
+
 def test_sampling_controls(engine: VllmProcess, policy: tuple[HybridLM, Path]) -> None:
     ids = prompts(101)[4]
     base = VllmRequest("x", ids, 1, 24)

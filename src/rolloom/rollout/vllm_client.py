@@ -98,6 +98,8 @@ class VllmProcess:
         compiled: let vLLM compile the model, which needs a C++ compiler on a CPU and a minute.
         prefix_caching: keep prompts that requests share. vLLM 0.32's CPU build breaks with it at the first
             prompt longer than a block where the model has Mamba layers: its scan returns final states only.
+        chunked_prefill: feed long prompts, and many, in parts. vLLM 0.32's CPU build ends at the first
+            part where requests have seeds: it takes a draw back, which CPU generators cannot.
         bound_time_steps: honour the checkpoint's `time_step_min`, which vLLM by itself does not.
         start_s: seconds that loading may take.
         options: further arguments of vLLM's `EngineArgs`, e.g. `{"tensor_parallel_size": 2}`.
@@ -109,8 +111,8 @@ class VllmProcess:
     def __init__(
         self, python: str | Path, path: str | Path, *, context: int = 512, slots: int = 64,
         dtype: str = "float32", threads: int = 1, kv_bytes: int = 2**28, compiled: bool = False,
-        prefix_caching: bool = False, bound_time_steps: bool = True, start_s: float = 300.0,
-        options: Mapping[str, Any] | None = None,
+        prefix_caching: bool = False, chunked_prefill: bool = False, bound_time_steps: bool = True,
+        start_s: float = 300.0, options: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self._process = subprocess.Popen(
             # -P: the folder of the program holds a types.py, which would hide Python's.
@@ -132,7 +134,9 @@ class VllmProcess:
             thread.start()
         chosen: dict[str, Any] = {
             "dtype": dtype, "max_model_len": context, "max_num_seqs": slots, "enforce_eager": not compiled,
-            "kv_cache_memory_bytes": kv_bytes, "enable_prefix_caching": prefix_caching, **(options or {}),
+            "kv_cache_memory_bytes": kv_bytes, "enable_prefix_caching": prefix_caching,
+            "enable_chunked_prefill": chunked_prefill, "max_num_batched_tokens": max(8192, context),
+            **(options or {}),
         }  # fmt: skip
         try:
             self.loaded = self.call("load", start_s, path=str(path), options=chosen, bound=bound_time_steps)
