@@ -92,7 +92,8 @@ def _group_command(
     known = [name.partition(" ")[2] for name in commands if name.startswith(f"{group} ")]
     default = GROUPS[group][2]
     if not word and default:
-        return [*argv, default]
+        at = argv.index(group) + 1
+        return [*argv[:at], default, *argv[at:]]
     if not word or word[0] not in known:
         got = f"got {word[0]!r}.{did_you_mean(word[0], known)}" if word else "got none"
         raise UsageError(f"{group}: expected one of {', '.join(known)}, {got} (see `rolloom {group} --help`)")
