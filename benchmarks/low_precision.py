@@ -127,10 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def data_bytes(directory: Path) -> int:
-    """Return the bytes of a checkpoint's tensors."""
+    """Return the bytes of a checkpoint's tensors, without those that only draft."""
     from rolloom.policy.checkpoint import read_tensors
 
-    return sum(tensor.nbytes for tensor in read_tensors(directory).values())
+    tensors = read_tensors(directory)
+    return sum(tensor.nbytes for name, tensor in tensors.items() if not name.startswith("mtp."))
 
 
 if __name__ == "__main__":
