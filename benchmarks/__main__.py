@@ -18,7 +18,7 @@ from benchmarks.harness import Row, read_rows, write_rows
 from benchmarks.machine import ROOT, hardware_slug
 from benchmarks.table import renew_page
 
-NAMES = ("rollout", "train", "envs", "rollout_envs", "kernels")
+NAMES = ("rollout", "rollout.speculation", "train", "envs", "rollout_envs", "kernels")
 BASELINES = ROOT / "benchmarks" / "baselines"
 PAGE = ROOT / "docs" / "benchmarks.md"
 

@@ -22,7 +22,7 @@ from rolloom.rollout.warmstart import ENVS, SHIPPED
 
 NAME = "rollout.speculation"
 NEW, CONTEXT, SEED = 96, 512, 2**20
-DRAFTS, BATCHES, LONGEST = (1, 2, 3, 5, 7), (1, 32), 7
+DRAFTS, BATCHES, LONGEST = (1, 3, 5, 7), (1, 32), 7
 
 
 def measure(bench: Bench) -> None:
@@ -82,7 +82,7 @@ def _compare(
 ) -> None:
     plain = NativeEngine(model, stops, batch, CONTEXT)
     ours = NativeEngine(model, stops, batch, CONTEXT, drafts)
-    count = len(prompts) if batch > 1 else 4
+    count = batch if batch > 1 else 3
 
     def side(engine: NativeEngine, index: int) -> Rates:
         chosen = [prompts[(index * count + at) % len(prompts)] for at in range(count)]

@@ -223,10 +223,13 @@ def sampled(engine: NativeEngine, count: int, temperature: float, first: int) ->
 
 
 @pytest.mark.parametrize(
-    "count",
-    [pytest.param(4_000, id="4k"), pytest.param(100_000, id="100k", marks=pytest.mark.slow)],
+    "count,temperature,tokens",
+    [
+        (4_000, 1.0, 2),
+        (4_000, 0.8, 3),
+        pytest.param(100_000, 1.0, 3, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    ],
 )
-@pytest.mark.parametrize("temperature,tokens", [(1.0, 2), (0.8, 3)])
 def test_the_distribution_is_the_policys(count: int, temperature: float, tokens: int) -> None:
     model = policy(vocab_size=WORDS, pattern="M*E")
     exact = exact_distribution(model, temperature)
