@@ -183,10 +183,11 @@ def test_triton_names_what_it_cannot_take() -> None:
 
 def test_any_strides_give_the_same_bits() -> None:
     # What a convolution returns is laid out by channel; whole chunks reach the scan as views of it.
-    x, *rest, state = inputs([32, 64], 4, 8, 2, 8)
+    x, dt, a, b, c, d, state = inputs([32, 64], 4, 8, 2, 8)
+    bounds_of, rest = bounds([32, 64]), (dt, a, b, c, d)
     by_channel = x.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     assert not by_channel.is_contiguous()
     for backend in CPU_BACKENDS:
-        want = ssd_scan_packed(x, *rest, bounds([32, 64]), state, backend=backend)
-        got = ssd_scan_packed(by_channel, *rest, bounds([32, 64]), state, backend=backend)
-        assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
+        want = ssd_scan_packed(x, *rest, bounds_of, state, backend=backend)
+        got = ssd_scan_packed(by_channel, *rest, bounds_of, state, backend=backend)
+        assert all(torch.equal(one, two) for one, two in zip(want, got, strict=True))

@@ -24,7 +24,7 @@ def off_again() -> Iterator[None]:
 def test_sampler_and_learner_agree_to_the_last_bit(policy_path: str, tmp_path: Path) -> None:
     config = small_run(policy_path, tmp_path, policy__deterministic=True, trainer__steps=2)
     assert train(config) == 0
-    steps = [record for record in read_jsonl(RunDir(tmp_path / "small").metrics)]
+    steps = list(read_jsonl(RunDir(tmp_path / "small").metrics))
     assert len(steps) == 2
     assert [step["logprob_diff_max"] for step in steps] == [0.0, 0.0]
     assert all(step["generated_tokens"] > 100 for step in steps)
