@@ -177,6 +177,16 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 @contextmanager
+def fewer_pairs(bench: Bench, pairs: int = 3) -> Iterator[None]:
+    """Measure fewer pairs within the block, where a run is long and varies little."""
+    before, bench.pairs = bench.pairs, min(bench.pairs, pairs)
+    try:
+        yield
+    finally:
+        bench.pairs = before
+
+
+@contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Give torch this many CPU threads within the block."""
     import torch

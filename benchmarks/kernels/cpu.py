@@ -62,16 +62,16 @@ def table() -> list[Measured]:
     return [
         Measured(
             "causal_conv1d", lambda length: batch("", BATCH, length, CHANNELS, final_state=False),
-            f"{CHANNELS} channels", ("torch", "torch_fast"), conv1d_peer, f"{torch_name} F.conv1d",
+            f"{CHANNELS} channels", ("cpu",), conv1d_peer, f"{torch_name} F.conv1d",
         ),
         Measured(
             "gated_group_rms_norm", lambda length: gated("", BATCH, length, 256, groups=2),
-            "256 channels, 2 groups", ("torch",), known["gated_group_rms_norm"].reference,
+            "256 channels, 2 groups", ("cpu",), known["gated_group_rms_norm"].reference,
             f"{torch_name}, the formula",
         ),
         Measured(
             "rms_norm", lambda length: plain("", BATCH, length, 128),
-            "128 channels", ("torch",), known["rms_norm"].reference, f"{torch_name}, the formula",
+            "128 channels", ("cpu",), known["rms_norm"].reference, f"{torch_name}, the formula",
         ),
         Measured(
             "linear_logprob", lambda length: logprob_case("", BATCH * length, 128, 4096),

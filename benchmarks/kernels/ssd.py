@@ -24,7 +24,7 @@ from rolloom.kernels.ssd.op import ssd_scan
 from rolloom.kernels.ssd.reference import ssd_scan_reference
 
 HEADS, HEAD_DIM, GROUPS, STATE = 8, 32, 1, 32
-BACKENDS = ("torch", "cpu")
+BACKENDS = ("cpu",)
 PEER_CHUNKS = {128: "the architecture's default", 32: "this policy's"}
 
 

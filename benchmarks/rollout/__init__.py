@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import Bench, ParityError, Rates, seconds_of, torch_threads
+from benchmarks.harness import Bench, ParityError, Rates, fewer_pairs, seconds_of, torch_threads
 from benchmarks.policies import MODELS, checkpoint, load_transformers
+from rolloom.kernels.dispatch import deterministic
 from rolloom.policy.checkpoint import load_policy
 from rolloom.rollout.native_engine import NativeEngine
 from rolloom.rollout.types import Completion, Request
@@ -37,9 +38,12 @@ def _measure_model(bench: Bench, label: str, path: Path) -> None:
     model = load_policy(path)
     length, new = (8, 32) if bench.quick else (PROMPT, NEW)
     check_logprobs(model, hf, random_prompts(4, length, model.config.vocab_size), new)
-    for threads in (1,) if bench.quick else (1, 2):
+    small = "MEMEM" in label
+    if not bench.quick:
+        _measure_modes(bench, label, path, new)
+    for threads in (1,) if bench.quick or small else (1, 2):
         with torch_threads(threads):
-            for batch in (4,) if bench.quick else BATCHES:
+            for batch in (4,) if bench.quick else BATCHES[-1:] if small else BATCHES:
                 prompts = random_prompts(batch, length, model.config.vocab_size)
                 case = f"{label}, {batch} prompts, {length}+{new} tokens"
                 _compare(bench, case, model, hf, version, prompts, new, threads)
@@ -49,6 +53,29 @@ def _measure_model(bench: Bench, label: str, path: Path) -> None:
                     f"{length}+{new} tokens")  # fmt: skip
             _compare(bench, case, model, hf, version, prompts.repeat_interleave(siblings, 0), new, threads,
                      whole_only=True)  # fmt: skip
+
+
+def _measure_modes(bench: Bench, label: str, path: Path, new: int) -> None:
+    """Measure what deterministic mode costs."""
+    model = load_policy(path)
+    prompts = random_prompts(BATCHES[-1], PROMPT, model.config.vocab_size)
+    fast = NativeEngine(model, (), slots=len(prompts))
+    with deterministic():
+        pinned = NativeEngine(model, (), slots=len(prompts))
+    tokens = len(prompts) * new
+
+    def ours(index: int) -> Rates:
+        with deterministic():
+            return {
+                "generated tokens/s": tokens / seconds_of(lambda: sample_ours(pinned, prompts, new, index))
+            }
+
+    def mode(index: int) -> Rates:
+        return {"generated tokens/s": tokens / seconds_of(lambda: sample_ours(fast, prompts, new, index))}
+
+    case = f"{label}, {len(prompts)} prompts, {PROMPT}+{new} tokens, deterministic mode"
+    with torch_threads(1), fewer_pairs(bench):
+        bench.compare(case, ours, mode, "our fast mode")
 
 
 def _compare(

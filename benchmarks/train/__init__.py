@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.harness import Bench, ParityError, Rates, seconds_of, torch_threads
+from benchmarks.harness import Bench, ParityError, Rates, fewer_pairs, seconds_of, torch_threads
 from benchmarks.policies import PEER_CHUNKS, checkpoint, load_transformers
 from benchmarks.train.memory import peak_bytes
 from rolloom.configs.schema import TrainerConfig
@@ -38,7 +38,7 @@ def measure(bench: Bench) -> None:
     for model in ("tiny",) if bench.quick else CASES:
         with checkpoint(model) as (label, path):
             for count, length in ((4, 32),) if bench.quick else CASES[model]:
-                for threads in (1,) if bench.quick else (1, 2):
+                for threads in (1,) if bench.quick or model == "small" else (1, 2):
                     with torch_threads(threads):
                         _measure_case(bench, label, path, count, length, threads)
                 case = f"{label}, {count} sequences of up to {length} tokens"
@@ -77,7 +77,8 @@ def _measure_memory(bench: Bench, case: str, path: Path, count: int, length: int
     def peer(_: int) -> Rates:
         return {unit: peak_bytes("peer", path, count, length) / 2**20}
 
-    bench.compare(f"{case}, a fresh process each", ours, peer, "transformers, forward, backward, AdamW")
+    with fewer_pairs(bench):
+        bench.compare(f"{case}, a fresh process each", ours, peer, "transformers, forward, backward, AdamW")
 
 
 def _measure_modes(bench: Bench, label: str, path: Path, count: int, length: int) -> None:
@@ -94,7 +95,7 @@ def _measure_modes(bench: Bench, label: str, path: Path, count: int, length: int
             return step(index)
 
     case = f"{label}, {count} sequences of up to {length} tokens, deterministic mode"
-    with torch_threads(1):
+    with torch_threads(1), fewer_pairs(bench):
         bench.compare(case, pinned, step, "our fast mode")
 
 

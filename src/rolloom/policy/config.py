@@ -164,10 +164,7 @@ class HybridConfig:
         """
         if values.get("model_type") != "nemotron_h":
             raise PolicyError(f"model_type: expected 'nemotron_h', got {values.get('model_type')!r}")
-        renamed = {
-            ALIASES.get(key, key): list(value) if isinstance(value, tuple) else value
-            for key, value in values.items()
-        }
+        renamed = {ALIASES.get(key, key): _plain(value) for key, value in values.items()}
         for key, required in REQUIRED.items():
             if key in renamed and renamed[key] != required:
                 raise PolicyError(f"{key}: only {required!r} is supported, got {renamed[key]!r}")
@@ -202,6 +199,13 @@ class HybridConfig:
             return cls.from_hf(json.loads(file.read_text()))
         except (ValueError, TypeError, AttributeError) as error:
             raise PolicyError(f"{file} is malformed: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with lists for tuples, and numbers for how transformers writes infinities in JSON."""
+    if isinstance(value, dict) and value.keys() == {"__float__"}:
+        return float(value["__float__"])
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _positive(value: object) -> bool:
