@@ -68,9 +68,14 @@ def choose(
     return _resolve(found) if isinstance(found, str) else found
 
 
+def invariant_mode(tensor: torch.Tensor) -> bool:
+    """True where deterministic mode takes the backends `invariant`: for tensors on a CPU."""
+    return is_deterministic() and tensor.device.type == "cpu"
+
+
 def on_cpu(tensor: torch.Tensor, fast: str = "torch") -> str:
-    """Return the default backend of an operation that has one for deterministic mode on a CPU, or `fast`."""
-    return "invariant" if is_deterministic() and tensor.device.type == "cpu" else fast
+    """Return an operation's default backend: `invariant` in its mode, else `fast`, but `torch` on CUDA."""
+    return "invariant" if invariant_mode(tensor) else "torch" if tensor.is_cuda else fast
 
 
 def interpreting() -> bool:

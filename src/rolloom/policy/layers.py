@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rolloom.kernels import invariant
-from rolloom.kernels.dispatch import on_cpu
+from rolloom.kernels.dispatch import invariant_mode
 from rolloom.kernels.linear.op import linear
 from rolloom.kernels.norm.op import rms_norm
 from rolloom.kernels.packing import Packing
@@ -23,7 +23,7 @@ def shared(parameter: torch.Tensor, packing: Packing | None) -> torch.Tensor:
 
     There it is given to each token on its own, `[L, *shape]`, so that gradients add up sequence by sequence.
     """
-    if packing is None or not torch.is_grad_enabled() or on_cpu(parameter) != "invariant":
+    if packing is None or not torch.is_grad_enabled() or not invariant_mode(parameter):
         return parameter
     return invariant.spread(parameter, packing.bounds, packing.tokens)
 

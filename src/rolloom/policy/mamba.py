@@ -12,7 +12,7 @@ from torch import nn
 
 from rolloom.kernels import invariant
 from rolloom.kernels.conv1d.op import causal_conv1d, causal_conv1d_update
-from rolloom.kernels.dispatch import on_cpu
+from rolloom.kernels.dispatch import invariant_mode
 from rolloom.kernels.linear.op import linear
 from rolloom.kernels.norm.op import gated_group_rms_norm
 from rolloom.kernels.packing import Packing
@@ -96,7 +96,7 @@ class MambaMixer(nn.Module):
         bounds = packing.bounds if packing else None
         projected = linear(x, self.in_proj.weight, self.in_proj.bias, bounds)
         gate, conv_in, dt = projected.split([c.d_inner, c.conv_dim, c.mamba_num_heads], -1)
-        softplus = invariant.softplus if on_cpu(x) == "invariant" else F.softplus
+        softplus = invariant.softplus if invariant_mode(x) else F.softplus
         return gate, conv_in, softplus(dt + shared(self.dt_bias, packing)).clamp(min=c.time_step_min)
 
     def _split(self, conv_out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

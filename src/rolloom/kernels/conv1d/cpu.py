@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from rolloom.kernels import invariant
-from rolloom.kernels.conv1d.packed import last_inputs
+from rolloom.kernels.conv1d.packed import over_packed
 from rolloom.kernels.packing import Packing
 
 Convolve = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor]
@@ -98,27 +98,25 @@ def convolve_invariant(
 
     `weight` `[C, k]` and `bias` `[C]` may also be given for each token, `[B * T, C, k]` and `[B * T, C]`.
     """
-    batch, length, channels = x.shape
-    packing = Packing.dense(batch, length) if cu_seqlens is None else Packing(tuple(cu_seqlens.tolist()))
-    tokens, halo = packing.tokens, weight.shape[-1] - 1
-    flat = x.reshape(-1, channels)
-    state = initial_state
-    if state is None:
-        state = x.new_zeros(packing.sequences, halo, channels)
-    history = torch.cat((state.to(x).flatten(0, 1), flat[:tokens]))
-    owners, places = packing.owners(x.device), packing.places(x.device)
-    behind, own = owners * halo, torch.arange(tokens, device=x.device) + len(history) - tokens
+    halo = weight.shape[-1] - 1
 
-    def reach(back: int) -> torch.Tensor:
-        return history.index_select(0, torch.where(places >= back, own - back, behind + halo + places - back))
+    def convolve(whole: torch.Tensor, state: torch.Tensor | None, packing: Packing) -> torch.Tensor:
+        tokens = packing.tokens
+        if state is None:
+            state = whole.new_zeros(packing.sequences, halo, whole.shape[1])
+        history = torch.cat((state.flatten(0, 1), whole))
+        owners, places = packing.owners(x.device), packing.places(x.device)
+        behind, own = owners * halo, torch.arange(tokens, device=x.device) + len(history) - tokens
 
-    out = _taps([reach(halo - tap) for tap in range(halo)], flat[:tokens], _tokens(weight, tokens, 2),
-                None if bias is None else _tokens(bias, tokens, 1))  # fmt: skip
-    rest = flat.shape[0] - tokens
-    out = torch.cat((out, out.new_zeros(rest, channels))) if rest else out
-    if not final_state:
-        return out.view_as(x)
-    return out.view_as(x), last_inputs(flat[:tokens], state.to(x), packing, halo)
+        def reach(back: int) -> torch.Tensor:
+            place = torch.where(places >= back, own - back, behind + halo + places - back)
+            return history.index_select(0, place)
+
+        earlier = [reach(halo - tap) for tap in range(halo)]
+        added = None if bias is None else _tokens(bias, tokens, 1)
+        return _taps(earlier, whole, _tokens(weight, tokens, 2), added)
+
+    return over_packed(convolve, halo, x, initial_state, cu_seqlens, final_state)
 
 
 def _tokens(parameter: torch.Tensor, tokens: int, dims: int) -> torch.Tensor:

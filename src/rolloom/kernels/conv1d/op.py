@@ -72,9 +72,13 @@ def causal_conv1d(
     """
     if cu_seqlens is not None:
         _check_packed(x, initial_state, cu_seqlens)
-    default = on_cpu(x, "torch" if x.is_cuda else "cpu")
     function = choose(
-        "causal_conv1d", SEQUENCE, backend, x, lambda: _unsupported(x, weight, bias, initial_state), default
+        "causal_conv1d",
+        SEQUENCE,
+        backend,
+        x,
+        lambda: _unsupported(x, weight, bias, initial_state),
+        on_cpu(x, "cpu"),
     )
     return function(x, weight, bias, initial_state, cu_seqlens, final_state)
 

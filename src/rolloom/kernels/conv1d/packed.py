@@ -9,6 +9,7 @@ Shapes: L packed tokens, S sequences, C channels, k kernel width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -111,6 +112,41 @@ def _weight_gradient(x: torch.Tensor, pull: torch.Tensor, packing: Packing, halo
     return into
 
 
+Whole = Callable[[torch.Tensor, torch.Tensor | None, Packing], torch.Tensor]
+"""Of packed tokens `[L, C]`, the states `[S, k - 1, C]` before each sequence or None, and their packing."""
+
+
+def over_packed(
+    convolve: Whole,
+    halo: int,
+    x: torch.Tensor,
+    initial_state: torch.Tensor | None,
+    cu_seqlens: torch.Tensor | None,
+    final_state: bool,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Convolve the tokens of sequences, dense or packed; what lies beyond the last gives zeros.
+
+    Args:
+        convolve: computes the outputs of the tokens.
+        halo: k - 1.
+        x: as in `causal_conv1d`, like the following.
+        initial_state: before each sequence.
+        cu_seqlens: bounds of packed sequences.
+        final_state: also return the last k - 1 inputs of each sequence.
+    """
+    batch, length, channels = x.shape
+    packing = Packing.dense(batch, length) if cu_seqlens is None else Packing(tuple(cu_seqlens.tolist()))
+    flat = x.reshape(-1, channels)
+    whole = flat[: packing.tokens]
+    state = None if initial_state is None else initial_state.to(x)
+    out = convolve(whole, state, packing)
+    if len(whole) < len(flat):
+        out = torch.cat((out, out.new_zeros(len(flat) - len(whole), channels)))
+    if not final_state:
+        return out.view_as(x)
+    return out.view_as(x), _last_inputs(whole, state, packing, halo)
+
+
 def convolve_packed(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -120,25 +156,19 @@ def convolve_packed(
     final_state: bool,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Return what `causal_conv1d_reference` returns."""
-    batch, length, channels = x.shape
-    packing = Packing.dense(batch, length) if cu_seqlens is None else Packing(tuple(cu_seqlens.tolist()))
-    flat = x.reshape(-1, channels)
-    state = None if initial_state is None else initial_state.to(x)
-    whole = flat[: packing.tokens]
     plain = x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    if plain and packing.tokens >= LONG * packing.sequences:
-        out = convolve_blocks(whole, weight, bias, state, packing.bounds)
-    else:
+
+    def convolve(whole: torch.Tensor, state: torch.Tensor | None, packing: Packing) -> torch.Tensor:
+        if plain and packing.tokens >= LONG * packing.sequences:
+            return convolve_blocks(whole, weight, bias, state, packing.bounds)
         out = _Convolve.apply(whole, weight, bias, state, packing) if len(whole) else whole
-    assert isinstance(out, torch.Tensor)
-    if len(whole) < len(flat):
-        out = torch.cat((out, out.new_zeros(len(flat) - len(whole), channels)))
-    if not final_state:
-        return out.view_as(x)
-    return out.view_as(x), last_inputs(whole, state, packing, weight.shape[1] - 1)
+        assert isinstance(out, torch.Tensor)
+        return out
+
+    return over_packed(convolve, weight.shape[1] - 1, x, initial_state, cu_seqlens, final_state)
 
 
-def last_inputs(x: torch.Tensor, state: torch.Tensor | None, packing: Packing, halo: int) -> torch.Tensor:
+def _last_inputs(x: torch.Tensor, state: torch.Tensor | None, packing: Packing, halo: int) -> torch.Tensor:
     """Return the last k - 1 inputs of each sequence of `[L, C]`, `[S, k - 1, C]`, its state included."""
     if state is None:
         state = x.new_zeros(packing.sequences, halo, x.shape[1])

@@ -5,6 +5,8 @@ Shapes: S tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
@@ -42,9 +44,15 @@ def linear_logprob(
     Raises:
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
-    if backend == "invariant" or (backend is None and on_cpu(hidden) == "invariant"):
-        return _invariant(hidden, weight, targets, temperature, bounds)
-    run = choose("linear_logprob", BACKENDS, backend, hidden, lambda: _unsupported(hidden, weight, targets))
+    backends = {**BACKENDS, "invariant": partial(_invariant, bounds=bounds)}
+    run = choose(
+        "linear_logprob",
+        backends,
+        backend,
+        hidden,
+        lambda: _unsupported(hidden, weight, targets),
+        on_cpu(hidden),
+    )
     return run(hidden, weight, targets, temperature)
 
 
@@ -62,7 +70,7 @@ def _whole(
 
 def _invariant(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float,
-    bounds: tuple[int, ...] | None = None,
+    bounds: tuple[int, ...] | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     return _of_logits(invariant.linear(hidden, weight, None, bounds).float(), targets, temperature)
 
@@ -80,7 +88,6 @@ def _of_logits(
 
 BACKENDS = {
     "torch": _whole,
-    "invariant": _invariant,
     "chunked": linear_logprob_chunked,
     "reference": linear_logprob_reference,
     "triton": "rolloom.kernels.logprob.triton:linear_logprob",

@@ -23,7 +23,7 @@ def experts_invariant(
     down: torch.Tensor,
     indices: torch.Tensor,
     weights: torch.Tensor,
-    bounds: tuple[int, ...] | None = None,
+    bounds: tuple[int, ...] | None,
 ) -> torch.Tensor:
     """Return what `relu2_experts` returns; weight gradients are summed sequence by sequence.
 

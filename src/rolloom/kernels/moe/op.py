@@ -5,6 +5,7 @@ Shapes: S tokens, D width, E experts, K experts a token, F expert width.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,9 +60,9 @@ def route(
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
     how = (selection_bias, top_k, groups, top_groups, normalize, scale, replay)
-    if backend == "invariant" or (backend is None and on_cpu(x) == "invariant"):
-        return _weigh(scores_invariant(x, weight, bounds), *how)
-    return choose("route", ROUTERS, backend, x, lambda: _refuse_route(x, weight))(x, weight, *how)
+    routers = {**ROUTERS, "invariant": partial(_route_invariant, bounds=bounds)}
+    run = choose("route", routers, backend, x, lambda: _refuse_route(x, weight), on_cpu(x))
+    return run(x, weight, *how)
 
 
 def _refuse_route(x: torch.Tensor, weight: torch.Tensor) -> str | None:
@@ -72,6 +73,12 @@ def _refuse_route(x: torch.Tensor, weight: torch.Tensor) -> str | None:
 
 def _route(x: torch.Tensor, weight: torch.Tensor, *how: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return _weigh(F.linear(x.float(), weight.float()).sigmoid(), *how)
+
+
+def _route_invariant(
+    x: torch.Tensor, weight: torch.Tensor, *how: Any, bounds: tuple[int, ...] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _weigh(scores_invariant(x, weight, bounds), *how)
 
 
 def _weigh(
@@ -129,12 +136,11 @@ def relu2_experts(
     Raises:
         UnsupportedError: the backend does not exist or cannot take an argument.
     """
-    if backend == "invariant" or (backend is None and on_cpu(x) == "invariant"):
-        return experts_invariant(x, up, down, indices, weights, bounds)
     few = len(x) <= DENSE_MAX_TOKENS and up.shape[0] * up.shape[1] <= 2048
-    default = "sorted" if x.is_cuda else "dense" if few else "cpu"
+    default = "sorted" if x.is_cuda else on_cpu(x, "dense" if few else "cpu")
+    backends = {**BACKENDS, "invariant": partial(experts_invariant, bounds=bounds)}
     run = choose(
-        "relu2_experts", BACKENDS, backend, x, lambda: _refuse_experts(x, up, down, weights), default
+        "relu2_experts", backends, backend, x, lambda: _refuse_experts(x, up, down, weights), default
     )
     return run(x, up, down, indices, weights)
 
@@ -180,13 +186,11 @@ def _sorted(
 
 ROUTERS = {
     "torch": _route,
-    "invariant": _route,
     "reference": route_reference,
     "triton": "rolloom.kernels.moe.route_triton:route_triton",
 }
 BACKENDS = {
     "cpu": experts_cpu,
-    "invariant": experts_invariant,
     "dense": _dense,
     "sorted": _sorted,
     "reference": experts_reference,

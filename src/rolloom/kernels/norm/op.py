@@ -63,7 +63,7 @@ def gated_group_rms_norm(
 
 
 def _default(x: torch.Tensor) -> str:
-    return on_cpu(x, "cpu" if not x.is_cuda and x.numel() >= LARGE else "torch")
+    return on_cpu(x, "cpu" if x.numel() >= LARGE else "torch")
 
 
 def _unsupported(x: torch.Tensor, weight: torch.Tensor, gate: torch.Tensor | None, groups: int) -> str | None:

@@ -57,7 +57,7 @@ def ssd_scan(
         ValueError: H is not a multiple of G.
     """
     _check_groups(x.shape[2], B.shape[2])
-    scan = choose("ssd_scan", SCANS, backend, x, lambda: _refusal(x, B), _fast(x))
+    scan = choose("ssd_scan", SCANS, backend, x, lambda: _refusal(x, B), "torch" if x.is_cuda else "cpu")
     return scan(x, dt, A, B, C, D, initial_state)
 
 
@@ -107,12 +107,8 @@ def ssd_scan_packed(
         raise ValueError(
             f"initial_states: expected {len(cu_seqlens) - 1}, one a sequence, got {len(initial_states)}"
         )
-    scan = choose("ssd_scan_packed", PACKED_SCANS, backend, x, lambda: _refusal(x, B), on_cpu(x, _fast(x)))
+    scan = choose("ssd_scan_packed", PACKED_SCANS, backend, x, lambda: _refusal(x, B), on_cpu(x, "cpu"))
     return scan(x, dt, A, B, C, D, cu_seqlens, initial_states)
-
-
-def _fast(x: torch.Tensor) -> str:
-    return "torch" if x.is_cuda else "cpu"
 
 
 def _check_groups(heads: int, groups: int) -> None:
