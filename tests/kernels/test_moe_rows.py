@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -13,14 +12,6 @@ from rolloom.kernels.moe.op import relu2_experts, route
 
 WIDTH, EXPERTS, HIDDEN, TOP_K = 48, 9, 40, 3
 ON_GPU = torch.cuda.is_available()
-
-
-@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

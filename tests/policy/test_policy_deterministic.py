@@ -49,14 +49,6 @@ def make(name: str, **changes: object) -> HybridLM:
     return model
 
 
-@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 def sequences(lengths: list[int], seed: int = 0) -> list[TrainSequence]:
     rng = np.random.default_rng(seed)
     rows = []

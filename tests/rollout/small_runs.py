@@ -20,9 +20,10 @@ from rolloom.rollout.engine_host import EngineHost
 from rolloom.rollout.env_worker import EnvWorker
 from rolloom.rollout.handles import Handle, LocalHandle
 from rolloom.rollout.metrics import read_metrics
+from rolloom.rollout.pump import Pump
 from rolloom.rollout.rundir import RunDir, read_jsonl
 from rolloom.rollout.scheduler import Scheduler
-from rolloom.rollout.types import Trajectory
+from rolloom.rollout.types import Completion, Trajectory
 
 HERE = Path(__file__).resolve().parent
 BUILT_IN = ("math/affine_chain-v0", "code/int_function-v0", "tools/lookup-v0", "agent/workplace-v0")
@@ -138,3 +139,15 @@ def untimed(file: Path) -> list[dict[str, Any]]:
 
 def records(run: Path) -> list[dict[str, Any]]:
     return read_metrics(RunDir(run))
+
+
+def collect(host: Pump[Completion], owner: str, count: int, seconds: float = 20) -> dict[str, Completion]:
+    """Wait for as many of an owner's completions, each of which comes once."""
+    found: dict[str, Completion] = {}
+    deadline = time.monotonic() + seconds
+    while len(found) < count:
+        assert time.monotonic() < deadline
+        for completion in host.collect(owner, 1.0):
+            assert completion.id not in found
+            found[completion.id] = completion
+    return found

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from small_runs import collect
 
 from rolloom.policy.checkpoint import load_policy
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.engine_host import EngineHost
-from rolloom.rollout.types import Completion, EngineError, Request
+from rolloom.rollout.types import EngineError, Request
 from rolloom.rollout.weights import to_arrays, to_tensors, weights_checksum
 
 
@@ -27,17 +27,6 @@ def requests(path: str, prefix: str, count: int, **changes: object) -> list[Requ
     prompt = ChatTokenizer.load(path).prompt_ids([{"role": "user", "content": prefix}])
     defaults = {"max_new_tokens": 20, **changes}
     return [Request(f"{prefix}.{n}/0", prompt, seed=n, **defaults) for n in range(count)]  # type: ignore[arg-type]
-
-
-def collect(host: EngineHost, owner: str, count: int) -> dict[str, Completion]:
-    found: dict[str, Completion] = {}
-    deadline = time.monotonic() + 20
-    while len(found) < count:
-        assert time.monotonic() < deadline
-        for completion in host.collect(owner, 1.0):
-            assert completion.id not in found
-            found[completion.id] = completion
-    return found
 
 
 def test_every_owner_gets_its_own_answers(host: EngineHost, policy_path: str) -> None:

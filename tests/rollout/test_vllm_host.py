@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import small_runs
 import torch
 
 from rolloom.policy.checkpoint import load_policy, save_policy
@@ -17,7 +19,7 @@ from rolloom.policy.model import HybridLM
 from rolloom.policy.small_tokenizer import train_tokenizer
 from rolloom.rollout import engines_setup
 from rolloom.rollout.engines_check import own_logprobs
-from rolloom.rollout.types import Completion, EngineError, Request
+from rolloom.rollout.types import EngineError, Request
 from rolloom.rollout.vllm_host import VllmHost
 from rolloom.rollout.weights import to_arrays, weights_checksum
 
@@ -60,15 +62,7 @@ def host(path: str) -> Iterator[VllmHost]:
     made.stop()
 
 
-def collect(host: VllmHost, owner: str, count: int) -> dict[str, Completion]:
-    found: dict[str, Completion] = {}
-    deadline = time.monotonic() + 60
-    while len(found) < count:
-        assert time.monotonic() < deadline
-        for completion in host.collect(owner, 1.0):
-            assert completion.id not in found
-            found[completion.id] = completion
-    return found
+collect = partial(small_runs.collect, seconds=60)
 
 
 def asked(name: str, ids: list[int], **changes: Any) -> Request:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ class Stored:
     file: Path
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def elements(self) -> int:
+        """Number of its elements."""
+        return prod(self.shape)
 
 
 def weight_files(directory: Path) -> list[Path]:

@@ -61,6 +61,16 @@ def load_any_policy(
     return (load_quantized if is_quantized(path) else load_policy)(path, dtype, device)
 
 
+def expect_deterministic(model: AnyPolicy) -> None:
+    """Refuse a policy that deterministic mode does not reach.
+
+    Raises:
+        PolicyError: it is one of transformers.
+    """
+    if not isinstance(model, HybridLM):
+        raise PolicyError("policy.deterministic: expected False for a policy of transformers, got True")
+
+
 def save_any_policy(model: AnyPolicy, directory: Path) -> None:
     """Write a checkpoint that `load_any_policy` and transformers read into an existing directory."""
     if isinstance(model, HFPolicy):

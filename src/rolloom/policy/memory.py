@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from rolloom.policy.config import HybridConfig
-from rolloom.policy.model import HybridLM
+from rolloom.policy.parameters import policy_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +33,7 @@ class Footprint:
 
 def footprint(config: HybridConfig, bytes_per_value: int = 4) -> Footprint:
     """Count the bytes of a policy without allocating it."""
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in HybridLM(config).parameters())
-    mamba, attention = config.pattern.count("M"), config.pattern.count("*")
-    conv = (config.conv_kernel - 1) * config.conv_dim * bytes_per_value
-    # The SSM state stays in fp32 whatever the activations are.
-    ssm = config.d_inner * config.ssm_state_size * 4
-    kv = 2 * config.num_key_value_heads * config.head_dim * bytes_per_value
-    weights = parameters * bytes_per_value
-    return Footprint(parameters, weights, 3 * weights, mamba * (conv + ssm), attention * kv)
+    size = policy_size(config)
+    weights = size.parameters * bytes_per_value
+    state, kv = size.state_bytes(bytes_per_value), size.kv_bytes(bytes_per_value)
+    return Footprint(size.parameters, weights, 3 * weights, state, kv)

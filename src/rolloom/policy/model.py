@@ -8,7 +8,7 @@ experts a token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from rolloom.kernels import invariant
-from rolloom.kernels.dispatch import is_deterministic, on_cpu
+from rolloom.kernels.dispatch import invariant_mode, is_deterministic
 from rolloom.kernels.linear.op import linear
 from rolloom.kernels.packing import Packing
 from rolloom.policy.attention import Attention
@@ -28,6 +28,10 @@ from rolloom.policy.mixers import init_weights, make_mixer
 from rolloom.policy.moe import MoE
 from rolloom.policy.mtp import MTP
 from rolloom.policy.rollback import Trail
+
+RunMamba = Callable[[MambaMixer, torch.Tensor, MambaState | ReplayedMambaState], torch.Tensor]
+RunAttention = Callable[[Attention, torch.Tensor, AttentionState], torch.Tensor]
+"""Of a mixer, its input `[L, D]` and its state, to its output."""
 
 
 class Block(nn.Module):
@@ -67,7 +71,7 @@ class Backbone(nn.Module):
     def embed(self, ids: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """Return the embeddings `[L, D]` of ids `[L]`."""
         weight = self.embeddings.weight
-        if packing is not None and torch.is_grad_enabled() and on_cpu(weight) == "invariant":
+        if packing is not None and torch.is_grad_enabled() and invariant_mode(weight):
             return invariant.embedding(ids, weight, packing.bounds)
         return F.embedding(ids, weight)
 
@@ -169,22 +173,13 @@ class HybridLM(nn.Module):
         """
         rows = slice(start, start + packing.sequences)
         lengths = cache.lengths[rows].clone()
-        x = self.model.embed(ids)
-        chosen = []
-        for block, state in zip(self.model.blocks(), cache.layers, strict=True):
-            h, mixer = block.norm(x), block.mixer
-            if isinstance(mixer, MambaMixer) and isinstance(state, MambaState | ReplayedMambaState):
-                h = mixer(h, packing, state, rows, trail)
-            elif isinstance(mixer, Attention) and isinstance(state, AttentionState):
-                h = mixer(h, packing, state, rows, lengths)
-            elif isinstance(mixer, MoE):
-                h, experts = mixer(h)
-                chosen.append(experts)
-            else:
-                h = mixer(h)
-            x = x + h
-        cache.lengths[rows] += torch.tensor(packing.lengths, device=x.device)
-        return self.model.norm_f(x), self._pack_choices(chosen, len(x))
+        made = self._through(
+            ids, cache,
+            lambda mixer, h, state: mixer(h, packing, state, rows, trail),
+            lambda mixer, h, state: mixer(h, packing, state, rows, lengths),
+        )  # fmt: skip
+        cache.lengths[rows] += torch.tensor(packing.lengths, device=ids.device)
+        return made
 
     def draft_feed(self, ids: torch.Tensor, cache: DecodeCache) -> tuple[torch.Tensor, torch.Tensor, Trail]:
         """Feed tokens `[n, T]` to rows `0..n` of the cache, some of which may be taken back.
@@ -213,21 +208,36 @@ class HybridLM(nn.Module):
         """
         rows = slice(0, len(ids))
         positions = cache.lengths[rows]
+        made = self._through(
+            ids, cache,
+            lambda mixer, h, state: mixer.decode(h, state, rows),
+            lambda mixer, h, state: mixer.decode(h, state, rows, positions, longest),
+        )  # fmt: skip
+        cache.lengths[rows] += 1
+        return made
+
+    def _through(
+        self, ids: torch.Tensor, cache: DecodeCache, mamba: RunMamba, attention: RunAttention
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run tokens `[L]` through all layers, those with a state by the functions given.
+
+        Returns:
+            Final hidden states `[L, D]` and the experts chosen `[L, E, K]`.
+        """
         x = self.model.embed(ids)
         chosen = []
         for block, state in zip(self.model.blocks(), cache.layers, strict=True):
             h, mixer = block.norm(x), block.mixer
             if isinstance(mixer, MambaMixer) and isinstance(state, MambaState | ReplayedMambaState):
-                h = mixer.decode(h, state, rows)
+                h = mamba(mixer, h, state)
             elif isinstance(mixer, Attention) and isinstance(state, AttentionState):
-                h = mixer.decode(h, state, rows, positions, longest)
+                h = attention(mixer, h, state)
             elif isinstance(mixer, MoE):
                 h, experts = mixer(h)
                 chosen.append(experts)
             else:
                 h = mixer(h)
             x = x + h
-        cache.lengths[rows] += 1
         return self.model.norm_f(x), self._pack_choices(chosen, len(x))
 
     def _pack_choices(self, chosen: list[torch.Tensor], tokens: int) -> torch.Tensor:

@@ -12,10 +12,8 @@ Shapes: L packed tokens, N sampled tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -23,10 +21,10 @@ from rolloom.kernels.logprob.op import linear_logprob
 from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
 from rolloom.policy.config import PolicyError
 from rolloom.policy.model import HybridLM
+from rolloom.policy.supervised import muon_and_adamw, rate_factor, shuffled
 
 DEPTHS = 2
 """Tokens predicted ahead in joint training, as Nemotron 3 Super and Ultra do."""
-MUON_LR, ADAMW_LR = 0.02, 3e-3
 MICROBATCH_TOKENS = 1024
 """A chain's attention pads to the longest sequence of a microbatch: small ones hold sequences of like lengths
 (measured: half the time of one of 4096 tokens)."""
@@ -152,29 +150,14 @@ def boost(
         raise PolicyError("num_nextn_predict_layers: expected 1 to train multi-token prediction, got 0")
     parameters = mtp_parameters(model)
     matrices = [p for name, p in model.mtp.named_parameters() if p.ndim == 2 and ".gate." not in name]
-    held = {id(p) for p in matrices}
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=MUON_LR, momentum=0.95, weight_decay=0.0),
-        torch.optim.AdamW(
-            [p for p in parameters if id(p) not in held], lr=ADAMW_LR, betas=(0.9, 0.95), weight_decay=0.0
-        ),
-    ]
+    optimizers = muon_and_adamw(matrices, parameters, weight_decay=0.0)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    rng = np.random.default_rng(seed)
-    warm = max(1, steps // 20)
-    order: list[int] = []
+    batches = shuffled(data, batch_tokens, seed)
     losses: list[float] = []
     for step in range(steps):
-        batch, tokens = [], 0
-        while tokens < batch_tokens:
-            if not order:
-                order = rng.permutation(len(data)).tolist()
-            batch.append(data[order.pop()])
-            tokens += len(batch[-1].ids)
-        progress = (step - warm) / max(1, steps - warm)
-        factor = (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * progress))
+        batch = next(batches)
         for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * factor
+            optimizer.param_groups[0]["lr"] = peak * rate_factor(step, steps, max(1, steps // 20))
         count = sum(int(sequence.mask.sum()) for sequence in batch)
         loss_sum, accepted = 0.0, torch.zeros(depths)
         micros = make_microbatches(batch, MICROBATCH_TOKENS, model.lm_head.weight.device)

@@ -16,14 +16,9 @@ from typing import Any, NoReturn
 import rolloom
 from rolloom.errors import RolloomError, did_you_mean, nearest
 from rolloom.rollout import engines_cli, env_cli, policy_cli
+from rolloom.rollout.command import Add, UsageError
 
 RUNS = Path("runs")
-AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
-"""Adds a command: its name, what runs it, its words and its help."""
-
-
-class UsageError(RolloomError):
-    """The command line does not say what to do."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -150,7 +145,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 def _adder(
     group: str, inner: Any, common: argparse.ArgumentParser, commands: dict[str, argparse.ArgumentParser]
-) -> AddCommand:
+) -> Add:
     """Return what adds a command to a group."""
 
     def add(
@@ -167,7 +162,7 @@ def _adder(
     return add
 
 
-GROUPS: dict[str, tuple[str, Callable[[AddCommand], None], str]] = {
+GROUPS: dict[str, tuple[str, Callable[[Add], None], str]] = {
     "envs": (
         "list, show, check, play, profile, replay, serve or scaffold environments",
         env_cli.add_commands,

@@ -15,7 +15,7 @@ from rolloom.kernels.ssd.rounding import Rounding
 from rolloom.policy.allocator import keep_freed_memory
 from rolloom.policy.cache import StateFormat
 from rolloom.policy.config import PolicyError
-from rolloom.policy.loading import load_any_policy
+from rolloom.policy.loading import expect_deterministic, load_any_policy
 from rolloom.policy.model import HybridLM
 from rolloom.policy.tokenizer import ChatTokenizer
 from rolloom.rollout.native_engine import NativeEngine
@@ -51,8 +51,8 @@ class EngineHost(Pump[Completion]):
         if threads:
             torch.set_num_threads(threads)
         model = load_any_policy(path, getattr(torch, dtype), device)
-        if pinned and not isinstance(model, HybridLM):
-            raise PolicyError("policy.deterministic: expected False for a policy of transformers, got True")
+        if pinned:
+            expect_deterministic(model)
         if isinstance(model, HybridLM):
             model.state_format = StateFormat(*state)
         elif state[0] != "float32":

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from rolloom.errors import RolloomError
 from rolloom.rollout import engines_setup
-
-ADD = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
-
-
-class EnginesUsageError(RolloomError):
-    """A command of `rolloom engines` was called with the wrong words."""
+from rolloom.rollout.command import Add, UsageError
 
 
-def add_commands(add: ADD) -> None:
+def add_commands(add: Add) -> None:
     """Add every command.
 
     Args:
@@ -41,7 +35,7 @@ def add_commands(add: ADD) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     if args.words:
-        raise EnginesUsageError(f"engines list: expected options only, got {' '.join(args.words)!r}")
+        raise UsageError(f"engines list: expected options only, got {' '.join(args.words)!r}")
     folder = engines_setup.engines_folder(args.path)
     print(f"engines in {folder}")
     for entry in engines_setup.RECIPES:
@@ -51,7 +45,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _setup(args: argparse.Namespace) -> int:
     if len(args.words) != 1:
-        raise EnginesUsageError(f"engines setup: expected one ENGINE, got {' '.join(args.words) or 'none'}")
+        raise UsageError(f"engines setup: expected one ENGINE, got {' '.join(args.words) or 'none'}")
     chosen = engines_setup.recipe(args.words[0], args.cpu)
     if not args.cpu:
         engines_setup.expect_gpu(chosen)
@@ -62,7 +56,7 @@ def _setup(args: argparse.Namespace) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
     if len(args.words) > 1:
-        raise EnginesUsageError(f"engines doctor: expected one ENGINE or none, got {' '.join(args.words)}")
+        raise UsageError(f"engines doctor: expected one ENGINE or none, got {' '.join(args.words)}")
     folder = engines_setup.engines_folder(args.path)
     if args.words:
         chosen = [engines_setup.recipe(args.words[0], args.cpu)]

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from rolloom.errors import RolloomError
-
-ADD = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
+from rolloom.rollout.command import Add, UsageError
 
 
-class EnvUsageError(RolloomError):
-    """A command of `rolloom envs` was called with the wrong words."""
-
-
-def add_commands(add: ADD) -> None:
+def add_commands(add: Add) -> None:
     """Add every command.
 
     Args:
@@ -89,7 +82,7 @@ def _imported(args: argparse.Namespace) -> None:
 
 def _one(args: argparse.Namespace, what: str) -> str:
     if len(args.words) != 1:
-        raise EnvUsageError(f"{args.command}: expected one {what}, got {' '.join(args.words) or 'none'}")
+        raise UsageError(f"{args.command}: expected one {what}, got {' '.join(args.words) or 'none'}")
     return args.words[0]
 
 
@@ -120,7 +113,7 @@ def _check(args: argparse.Namespace) -> int:
 
     _imported(args)
     if bool(args.words) == args.all:
-        raise EnvUsageError("envs check: expected one or more IDs, or --all")
+        raise UsageError("envs check: expected one or more IDs, or --all")
     return env_check.main(args.words, args.seconds, args.json, args.html, args.jobs, args.imports)
 
 
@@ -139,7 +132,7 @@ def _profile(args: argparse.Namespace) -> int:
     _imported(args)
     low, _, high = args.levels.partition("-")
     if args.levels and not (low.isdecimal() and (high or low).isdecimal()):
-        raise EnvUsageError(f"envs profile: --levels: expected LOW or LOW-HIGH, got {args.levels!r}")
+        raise UsageError(f"envs profile: --levels: expected LOW or LOW-HIGH, got {args.levels!r}")
     levels = (int(low), int(high or low)) if args.levels else None
     names, overrides = _split(args.words)
     if args.imports:
@@ -168,7 +161,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     _imported(args)
     if not args.words:
-        raise EnvUsageError("envs serve: expected one or more IDs")
+        raise UsageError("envs serve: expected one or more IDs")
     serve.serve(
         args.words, host=args.host, port=args.port, token=os.environ.get(args.token_env, ""),
         max_sessions=args.max_sessions, idle_s=args.idle_s, step_deadline_s=args.step_deadline_s,

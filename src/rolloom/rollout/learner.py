@@ -18,8 +18,7 @@ from rolloom.kernels.dispatch import deterministic
 from rolloom.kernels.logprob.op import linear_logprob
 from rolloom.policy.allocator import keep_freed_memory
 from rolloom.policy.batch import Microbatch, TrainSequence, make_microbatches
-from rolloom.policy.config import PolicyError
-from rolloom.policy.loading import load_any_policy, save_any_policy
+from rolloom.policy.loading import expect_deterministic, load_any_policy, save_any_policy
 from rolloom.policy.lora import Adaptation, add_lora, without_lora
 from rolloom.policy.lora_files import load_adapter, save_adapter
 from rolloom.policy.loss import grpo_token_loss
@@ -110,8 +109,8 @@ class Learner:
         self.adaptation = _adaptation(lora)
         start = path if self.adaptation is None else reference_path
         self.model = load_any_policy(start, getattr(torch, dtype), device).train()
-        if pinned and not isinstance(self.model, HybridLM):
-            raise PolicyError("policy.deterministic: expected False for a policy of transformers, got True")
+        if pinned:
+            expect_deterministic(self.model)
         self.tokenizer = ChatTokenizer.load(path)
         if self.adaptation is None:
             for name, parameter in self.model.named_parameters():

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from rolloom.errors import RolloomError
+from rolloom.rollout.command import Add, UsageError
 
-ADD = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-class PolicyUsageError(RolloomError):
-    """A command of `rolloom policy` was called with the wrong words."""
-
-
-def add_commands(add: ADD) -> None:
+def add_commands(add: Add) -> None:
     """Add every command.
 
     Args:
@@ -52,11 +46,11 @@ def words(args: argparse.Namespace, *names: str) -> list[str]:
     """Return the plain words of a command.
 
     Raises:
-        PolicyUsageError: there are not as many as names.
+        UsageError: there are not as many as names.
     """
     if len(args.words) != len(names):
         got = " ".join(args.words) or "none"
-        raise PolicyUsageError(f"{args.command}: expected {' '.join(names)}, got {got}")
+        raise UsageError(f"{args.command}: expected {' '.join(names)}, got {got}")
     return args.words
 
 
@@ -72,14 +66,12 @@ def _quantize(args: argparse.Namespace) -> int:
     args.words = [word for word in args.words if word not in overrides]
     source, target = words(args, "PATH", "OUT")
     if args.distill < 0 or args.seed < 0 or args.learning_rate <= 0:
-        raise PolicyUsageError(
+        raise UsageError(
             f"{args.command}: expected --distill and --seed of at least 0 and --learning-rate above 0, got "
             f"{args.distill}, {args.seed} and {args.learning_rate}"
         )
     if overrides and not args.distill:
-        raise PolicyUsageError(
-            f"{args.command}: {overrides[0]!r} is for distillation: expected --distill STEPS"
-        )
+        raise UsageError(f"{args.command}: {overrides[0]!r} is for distillation: expected --distill STEPS")
     from rolloom.rollout import policy_quantize
 
     return policy_quantize.main(

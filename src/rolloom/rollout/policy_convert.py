@@ -70,10 +70,7 @@ def convert(source: Path, target: Path, layout: Layout, dtype: str | None, max_s
 def _commonest(source: Path) -> str:
     sizes: dict[str, int] = {}
     for tensor in stored_tensors(source).values():
-        count = 1
-        for length in tensor.shape:
-            count *= length
-        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + count
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.elements
     most = max(sizes, key=lambda name: sizes[name])
     if most not in DTYPES:
         raise PolicyError(

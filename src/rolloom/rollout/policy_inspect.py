@@ -75,23 +75,19 @@ def look(source: str) -> Inspection:
     stored = stored_tensors(directory)
     dtypes: dict[str, int] = {}
     for tensor in stored.values():
-        dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + _bytes(tensor)
+        dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + tensor.elements * SIZES.get(tensor.dtype, 1)
     names = list(stored)
     layout = "hf" if any(name.startswith("model.") for name in names) else "released"
     most = max(dtypes, key=lambda name: dtypes[name], default="F32")
-    files, problems = len({tensor.file for tensor in stored.values()}), _problems(config, stored)
+    files, problems = (
+        len({tensor.file for tensor in stored.values()}),
+        [] if is_quantized(directory) else _problems(config, stored),
+    )
     size, width = policy_size(config), SIZES.get(most, 4)
     return Inspection(source, config, size, width, files, layout, dtypes, problems)
 
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "U8": 1, "I64": 8, "I32": 4}
-
-
-def _bytes(tensor: Stored) -> int:
-    count = SIZES.get(tensor.dtype, 1)
-    for length in tensor.shape:
-        count *= length
-    return count
 
 
 def _problems(config: HybridConfig, stored: dict[str, Stored]) -> list[str]:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import rolloom
@@ -26,6 +24,7 @@ from rolloom.policy.checkpoint import save_policy
 from rolloom.policy.config import preset
 from rolloom.policy.model import HybridLM
 from rolloom.policy.small_tokenizer import train_tokenizer
+from rolloom.policy.supervised import ADAMW_LR, MUON_LR, muon_and_adamw, rate_factor, shuffled
 from rolloom.rollout.demonstrations import STYLES, demonstrations, to_sequence, to_text
 
 ENVS = ("math/affine_chain-v0", "code/int_function-v0", "tools/lookup-v0", "agent/workplace-v0")
@@ -33,53 +32,31 @@ SHIPPED = Path(rolloom.__file__).parent / "policy" / "shipped" / "tiny"
 VOCABULARY = 1024
 BATCH_TOKENS = 4096
 MICROBATCH_TOKENS = 4096
-MUON_LR, ADAMW_LR, WARMUP, FLOOR = 0.02, 3e-3, 50, 0.03
-
-
-def rate_factor(step: int, steps: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then cosine decay to `FLOOR`."""
-    if step < WARMUP:
-        return (step + 1) / WARMUP
-    progress = (step - WARMUP) / max(1, steps - WARMUP)
-    return FLOOR + 0.5 * (1 - FLOOR) * (1 + math.cos(math.pi * progress))
+WARMUP, FLOOR = 50, 0.03
 
 
 def make_optimizers(model: HybridLM) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices and AdamW for the rest.
-
-    Measured on look-up demonstrations at equal tokens: loss 0.22 after 200 steps; AdamW alone 0.49.
-    """
+    """Muon for the hidden matrices and AdamW for the rest."""
     apart = ("embeddings", "lm_head", ".gate.")
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and not any(word in name for word in apart)]
-    held = {id(p) for p in matrices}
-    rest = [p for _, p in named if id(p) not in held]
-    return [
-        torch.optim.Muon(matrices, lr=MUON_LR, momentum=0.95, weight_decay=0.0),
-        torch.optim.AdamW(rest, lr=ADAMW_LR, betas=(0.9, 0.95), weight_decay=0.01),
-    ]
+    return muon_and_adamw(matrices, [p for _, p in named], weight_decay=0.01)
 
 
 def train(
     model: HybridLM, data: list[TrainSequence], steps: int, seed: int, report: bool = True
 ) -> list[float]:
     """Maximise the likelihood of the demonstrated tokens; return the loss of every step, in nats a token."""
-    rng = np.random.default_rng(seed)
+    batches = shuffled(data, BATCH_TOKENS, seed)
     optimizers = make_optimizers(model)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     losses: list[float] = []
-    order: list[int] = []
     started, seen = time.monotonic(), 0
     for step in range(steps):
-        batch, tokens = [], 0
-        while tokens < BATCH_TOKENS:
-            if not order:
-                order = rng.permutation(len(data)).tolist()
-            batch.append(data[order.pop()])
-            tokens += len(batch[-1].ids)
-        seen += tokens
+        batch = next(batches)
+        seen += sum(len(sequence.ids) for sequence in batch)
         for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate_factor(step, steps)
+            optimizer.param_groups[0]["lr"] = peak * rate_factor(step, steps, WARMUP, FLOOR)
         total = sum(int(sequence.mask.sum()) for sequence in batch)
         loss_sum = 0.0
         for micro in make_microbatches(batch, MICROBATCH_TOKENS):
