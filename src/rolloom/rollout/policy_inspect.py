@@ -79,10 +79,7 @@ def look(source: str) -> Inspection:
     names = list(stored)
     layout = "hf" if any(name.startswith("model.") for name in names) else "released"
     most = max(dtypes, key=lambda name: dtypes[name], default="F32")
-    files, problems = (
-        len({tensor.file for tensor in stored.values()}),
-        [] if is_quantized(directory) else _problems(config, stored),
-    )
+    files, problems = len({tensor.file for tensor in stored.values()}), _problems(config, stored)
     size, width = policy_size(config), SIZES.get(most, 4)
     return Inspection(source, config, size, width, files, layout, dtypes, problems)
 
